@@ -1,0 +1,74 @@
+namespace Sandbox.Isolation.Backends;
+
+/// <summary>
+/// A way to make a microVM real on this host (QEMU, and later OCI, Wasm, Firecracker). Backends know nothing of Orleans or HTTP;
+/// one instance serves a whole host and is safe for concurrent use.
+/// </summary>
+public interface IIsolationBackend
+{
+    /// <summary>The name users write in a session request, for example <c>qemu</c>.</summary>
+    string Name { get; }
+
+    /// <summary>What this backend can do. Fixed for the life of the process.</summary>
+    BackendCapabilities Capabilities { get; }
+
+    /// <summary>
+    /// Finds out whether the backend is usable here, by trying and not by looking. The verdict is kept; later calls return it.
+    /// </summary>
+    Task<BackendVerdict> ProbeAsync(CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Starts one microVM and returns once its agent has answered and has been reseeded, so that user code may run.
+    /// If it fails or is cancelled, everything it made has been removed again.
+    /// </summary>
+    /// <exception cref="IsolationException">The microVM could not be started; the message says what and why.</exception>
+    Task<IMicroVm> StartAsync(MicroVmSpec spec, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Kills and removes every microVM of this host (process, cgroup, directory, socket) that <paramref name="isLive"/> does not claim:
+    /// leftovers of a crashed predecessor at start, leaks later.
+    /// </summary>
+    /// <param name="isLive">Says whether a live lease names this owner.</param>
+    /// <param name="cancellationToken">Stops between two leftovers.</param>
+    Task<IReadOnlyList<ReapedMicroVm>> ReapAsync(Func<MicroVmOwner, bool> isLive, CancellationToken cancellationToken);
+}
+
+/// <summary>What a backend can do. The scheduler matches a session's needs against it.</summary>
+/// <param name="MemorySnapshot">Can save and restore a running machine with its memory.</param>
+/// <param name="Fork">Can start several machines from one snapshot.</param>
+/// <param name="Network">Can give a machine a network interface.</param>
+/// <param name="HardwareIsolation">The boundary is a hypervisor or an emulator, not the host's kernel.</param>
+public sealed record BackendCapabilities(bool MemorySnapshot, bool Fork, bool Network, bool HardwareIsolation);
+
+/// <summary>Whether a backend is usable on this host, and why.</summary>
+/// <param name="Usable">Sessions can be started.</param>
+/// <param name="Accelerator"><c>kvm</c>, <c>tcg</c>, or empty where the word has no meaning.</param>
+/// <param name="Reason">For people: what was tried and what came of it.</param>
+/// <param name="Version">Version of the underlying program, for example <c>QEMU 7.2.22</c>.</param>
+/// <param name="Warnings">What an operator must know, for example that TCG is no security boundary for upstream.</param>
+public sealed record BackendVerdict(bool Usable, string Accelerator, string Reason, string Version, IReadOnlyList<string> Warnings);
+
+/// <summary>Who a microVM and everything it holds on a host belongs to. Written beside the machine before it starts.</summary>
+/// <param name="VmId">The microVM.</param>
+/// <param name="SessionId">The session it serves, or empty for a pool machine.</param>
+/// <param name="Generation">The session's fencing number at the time.</param>
+public sealed record MicroVmOwner(string VmId, string SessionId, long Generation);
+
+/// <summary>One leftover that was removed.</summary>
+public sealed record ReapedMicroVm(MicroVmOwner Owner, string What);
+
+/// <summary>Why a backend could not do what was asked. The message is fit for users.</summary>
+public sealed class IsolationException : Exception
+{
+    /// <summary>Makes an exception that says what failed, to what, and what to do.</summary>
+    public IsolationException(string message)
+        : base(message)
+    {
+    }
+
+    /// <summary>Makes an exception that wraps a cause.</summary>
+    public IsolationException(string message, Exception inner)
+        : base(message, inner)
+    {
+    }
+}

@@ -1,0 +1,34 @@
+using Sandbox.Isolation.Guest;
+
+namespace Sandbox.Isolation.Backends;
+
+/// <summary>
+/// One live isolated machine. Disposing kills it and removes everything it held on the host except the session's disk;
+/// it returns when that is done.
+/// </summary>
+public interface IMicroVm : IAsyncDisposable
+{
+    /// <summary>Owner as given in the specification.</summary>
+    MicroVmOwner Owner { get; }
+
+    /// <summary>The agent inside.</summary>
+    IGuest Guest { get; }
+
+    /// <summary>Completes, never faults, when the machine is gone for whatever reason.</summary>
+    Task<MicroVmExit> Exited { get; }
+
+    /// <summary>How the machine came to be, with times, for the session's record.</summary>
+    MicroVmStartReport StartReport { get; }
+}
+
+/// <summary>How a microVM ended.</summary>
+/// <param name="Expected">It was asked to stop.</param>
+/// <param name="Reason">For people, for example <c>the VMM was killed by the kernel: host memory limit of 400 MiB</c>.</param>
+public sealed record MicroVmExit(bool Expected, string Reason);
+
+/// <summary>How a microVM was started and how long the parts took.</summary>
+/// <param name="Method"><c>boot</c>, and later <c>clone</c> or <c>pool</c>.</param>
+/// <param name="Accelerator"><c>kvm</c> or <c>tcg</c>.</param>
+/// <param name="Attempts">1, or more where a boot had to be repeated.</param>
+/// <param name="Duration">From the call to an agent that is ready for user code.</param>
+public sealed record MicroVmStartReport(string Method, string Accelerator, int Attempts, TimeSpan Duration);

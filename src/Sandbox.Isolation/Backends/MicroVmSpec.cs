@@ -1,0 +1,31 @@
+namespace Sandbox.Isolation.Backends;
+
+/// <summary>All a backend needs to start one microVM. Checked by the caller; a backend checks again what could hurt the host.</summary>
+public sealed record MicroVmSpec
+{
+    /// <summary>Owner; <see cref="MicroVmOwner.VmId"/> names the directory, cgroup and sockets: <c>[a-z0-9-]{1,40}</c>.</summary>
+    public required MicroVmOwner Owner { get; init; }
+
+    /// <summary>Directory of a built template image on this host (see <c>Sandbox.Templates</c>).</summary>
+    public required string ImageDirectory { get; init; }
+
+    /// <summary>Number of virtual CPUs, 1..32.</summary>
+    public required int Vcpus { get; init; }
+
+    /// <summary>Guest memory in MiB, 128..65536.</summary>
+    public required int MemoryMiB { get; init; }
+
+    /// <summary>Size of the writable disk in MiB, 64..1048576.</summary>
+    public required int DiskMiB { get; init; }
+
+    /// <summary>
+    /// The writable disk's file. Made (sparse, formatted) if it does not exist; kept when the microVM ends, because it belongs to the session.
+    /// </summary>
+    public required string DiskPath { get; init; }
+
+    /// <summary>Host CPU the machine may use, in cores (1.5 = one and a half). Defaults to the number of vCPUs.</summary>
+    public double? CpuLimit { get; init; }
+
+    /// <summary>Host name inside the guest.</summary>
+    public required string Hostname { get; init; }
+}

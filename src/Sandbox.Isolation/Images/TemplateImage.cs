@@ -1,0 +1,96 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Sandbox.Isolation.Images;
+
+/// <summary>
+/// The manifest (<c>image.json</c>) of one built version of a template: written last by the builder, so that a directory without it
+/// is an unfinished build. All file names are relative to the image directory.
+/// </summary>
+public sealed record TemplateImage
+{
+    /// <summary>Name of the manifest file in an image directory.</summary>
+    public const string FileName = "image.json";
+
+    /// <summary>Format of this manifest; readers refuse others.</summary>
+    public int Format { get; init; } = 1;
+
+    /// <summary>Template id, for example <c>python</c>.</summary>
+    public required string Template { get; init; }
+
+    /// <summary>Version: the first 16 hex digits of the SHA-256 over everything that went into the image.</summary>
+    public required string Version { get; init; }
+
+    /// <summary>When the build finished (UTC).</summary>
+    public required DateTimeOffset BuiltAt { get; init; }
+
+    /// <summary>Kernel image (bzImage).</summary>
+    public string Kernel { get; init; } = "vmlinuz";
+
+    /// <summary>Release of that kernel, as <c>uname -r</c> in the guest prints it.</summary>
+    public required string KernelRelease { get; init; }
+
+    /// <summary>Initial RAM file system with the modules the guest needs before its root is mounted.</summary>
+    public string Initramfs { get; init; } = "initramfs.img";
+
+    /// <summary>Read-only root file system (erofs).</summary>
+    public string Root { get; init; } = "root.erofs";
+
+    /// <summary>User that commands run as when nothing is said.</summary>
+    public string DefaultUser { get; init; } = "user";
+
+    /// <summary>That user's home, the default working directory.</summary>
+    public string DefaultDirectory { get; init; } = "/home/user";
+
+    /// <summary>Default sizes of a session of this template.</summary>
+    public TemplateSizes Sizes { get; init; } = new();
+
+    /// <summary>Languages a context can be made for.</summary>
+    public IReadOnlyList<string> Languages { get; init; } = ["python", "javascript", "bash"];
+
+    /// <summary>Reads the manifest of an image directory.</summary>
+    /// <exception cref="FileNotFoundException">The directory holds no finished image.</exception>
+    /// <exception cref="InvalidDataException">The manifest is not of a format this program knows.</exception>
+    public static TemplateImage Load(string imageDirectory)
+    {
+        var path = Path.Combine(imageDirectory, FileName);
+        using var file = File.OpenRead(path);
+        TemplateImage? image;
+        try
+        {
+            image = JsonSerializer.Deserialize(file, TemplateImageJson.Default.TemplateImage);
+        }
+        catch (JsonException e)
+        {
+            throw new InvalidDataException($"{path} is not an image manifest: {e.Message}", e);
+        }
+
+        return image is { Format: 1 } ? image : throw new InvalidDataException($"{path} has format {image?.Format}; this program reads format 1. Build the image again.");
+    }
+
+    /// <summary>Writes the manifest atomically: a reader sees all of it or none.</summary>
+    public void Save(string imageDirectory)
+    {
+        var path = Path.Combine(imageDirectory, FileName);
+        var partial = path + ".partial";
+        File.WriteAllBytes(partial, JsonSerializer.SerializeToUtf8Bytes(this, TemplateImageJson.Default.TemplateImage));
+        File.Move(partial, path, overwrite: true);
+    }
+}
+
+/// <summary>Default sizes of a template's sessions.</summary>
+public sealed record TemplateSizes
+{
+    /// <summary>Virtual CPUs.</summary>
+    public int Vcpus { get; init; } = 1;
+
+    /// <summary>Memory in MiB.</summary>
+    public int MemoryMiB { get; init; } = 512;
+
+    /// <summary>Writable disk in MiB.</summary>
+    public int DiskMiB { get; init; } = 2048;
+}
+
+[JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
+[JsonSerializable(typeof(TemplateImage))]
+internal sealed partial class TemplateImageJson : JsonSerializerContext;
