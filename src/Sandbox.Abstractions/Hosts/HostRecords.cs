@@ -1,0 +1,101 @@
+namespace Sandbox.Abstractions;
+
+/// <summary>What a host says of itself, every few seconds.</summary>
+[GenerateSerializer, Alias("sandbox.host-report"), Immutable]
+public sealed record HostReport
+{
+    /// <summary>Host id; survives restarts.</summary>
+    [Id(0)] public required string HostId { get; init; }
+
+    /// <summary>When the report was made (UTC).</summary>
+    [Id(1)] public required DateTimeOffset At { get; init; }
+
+    /// <summary>Memory the host may give to microVMs, in MiB.</summary>
+    [Id(2)] public required int MemoryMiB { get; init; }
+
+    /// <summary>Memory leased, in MiB.</summary>
+    [Id(3)] public required int MemoryLeasedMiB { get; init; }
+
+    /// <summary>CPU cores.</summary>
+    [Id(4)] public required int Cpus { get; init; }
+
+    /// <summary>Live microVMs.</summary>
+    [Id(5)] public required int MicroVms { get; init; }
+
+    /// <summary>Most microVMs it takes.</summary>
+    [Id(6)] public required int MaxMicroVms { get; init; }
+
+    /// <summary>Backends with their verdicts.</summary>
+    [Id(7)] public required IReadOnlyList<HostBackend> Backends { get; init; }
+
+    /// <summary>Templates it has: id to version.</summary>
+    [Id(8)] public required IReadOnlyDictionary<string, string> Templates { get; init; }
+
+    /// <summary>It takes no new sessions (it is shutting down).</summary>
+    [Id(9)] public bool Draining { get; init; }
+}
+
+/// <summary>A backend on a host.</summary>
+[GenerateSerializer, Alias("sandbox.host-backend"), Immutable]
+public sealed record HostBackend
+{
+    /// <summary>Name.</summary>
+    [Id(0)] public required string Name { get; init; }
+
+    /// <summary>Sessions can be started.</summary>
+    [Id(1)] public required bool Usable { get; init; }
+
+    /// <summary><c>kvm</c>, <c>tcg</c> or empty.</summary>
+    [Id(2)] public string Accelerator { get; init; } = "";
+
+    /// <summary>Why.</summary>
+    [Id(3)] public string Reason { get; init; } = "";
+
+    /// <summary>Version of the program.</summary>
+    [Id(4)] public string Version { get; init; } = "";
+
+    /// <summary>What an operator must know.</summary>
+    [Id(5)] public IReadOnlyList<string> Warnings { get; init; } = [];
+
+    /// <summary>The boundary is a hypervisor or emulator, not the host's kernel.</summary>
+    [Id(6)] public bool HardwareIsolation { get; init; }
+}
+
+/// <summary>A reservation of a host's capacity for one generation of a session.</summary>
+[GenerateSerializer, Alias("sandbox.host-lease"), Immutable]
+public sealed record HostLease(
+    [property: Id(0)] string SessionId,
+    [property: Id(1)] long Generation,
+    [property: Id(2)] string VmId,
+    [property: Id(3)] int Vcpus,
+    [property: Id(4)] int MemoryMiB);
+
+/// <summary>What a session needs of a host.</summary>
+[GenerateSerializer, Alias("sandbox.placement-request"), Immutable]
+public sealed record PlacementRequest
+{
+    /// <summary>Template id.</summary>
+    [Id(0)] public required string Template { get; init; }
+
+    /// <summary>Memory in MiB.</summary>
+    [Id(1)] public required int MemoryMiB { get; init; }
+
+    /// <summary>Backend by name, or unset.</summary>
+    [Id(2)] public string? Backend { get; init; }
+
+    /// <summary>The session may not run on a backend whose boundary is the host's kernel.</summary>
+    [Id(3)] public bool Untrusted { get; init; } = true;
+
+    /// <summary>Prefer this host (its disk or snapshot is there).</summary>
+    [Id(4)] public string? PreferredHost { get; init; }
+
+    /// <summary>Only this host will do (its disk exists nowhere else).</summary>
+    [Id(5)] public bool PreferredHostOnly { get; init; }
+
+    /// <summary>Hosts that were tried already.</summary>
+    [Id(6)] public IReadOnlyList<string> Excluded { get; init; } = [];
+}
+
+/// <summary>Where a session shall run.</summary>
+[GenerateSerializer, Alias("sandbox.placement"), Immutable]
+public sealed record Placement([property: Id(0)] string HostId, [property: Id(1)] string Backend, [property: Id(2)] string TemplateVersion);

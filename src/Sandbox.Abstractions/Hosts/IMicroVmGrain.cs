@@ -1,0 +1,99 @@
+using Orleans.Concurrency;
+
+namespace Sandbox.Abstractions;
+
+/// <summary>
+/// One microVM. Key: <c>host/vm</c>; lives on that host's silo and never moves. Thin: the processes and connections belong to the host's runtime, which
+/// outlives activations. Every call names the generation it is meant for; a microVM of another generation refuses with <see cref="SandboxErrorCode.Conflict"/>.
+/// Called by session grains only.
+/// </summary>
+[Alias("sandbox.IMicroVmGrain")]
+public interface IMicroVmGrain : IGrainWithStringKey
+{
+    /// <summary>Starts the microVM and returns once user code may run. Repeating the call for the same generation joins the start under way.</summary>
+    [Alias("start"), AlwaysInterleave, ResponseTimeout("00:03:00")]
+    Task<MicroVmStarted> StartAsync(MicroVmStart start);
+
+    /// <summary>Whether the microVM of this generation is alive.</summary>
+    [Alias("alive"), AlwaysInterleave, ResponseTimeout("00:00:10")]
+    Task<bool> IsAliveAsync(long generation);
+
+    /// <summary>Kills the microVM and removes what it held. Not finding it is no error.</summary>
+    [Alias("stop"), AlwaysInterleave]
+    Task StopAsync(long generation, string reason);
+
+    /// <summary>Starts an execution whose output goes to this host's log.</summary>
+    [Alias("start-execution"), AlwaysInterleave]
+    Task<int> StartExecutionAsync(long generation, string executionId, ExecutionRequest request);
+
+    /// <summary>Standard input.</summary>
+    [Alias("stdin"), AlwaysInterleave]
+    Task WriteStdinAsync(long generation, string executionId, ReadOnlyMemory<byte> data, bool endOfFile);
+
+    /// <summary>A signal.</summary>
+    [Alias("signal"), AlwaysInterleave]
+    Task SignalAsync(long generation, string executionId, int signal);
+
+    /// <summary>A terminal's size.</summary>
+    [Alias("resize"), AlwaysInterleave]
+    Task ResizeAsync(long generation, string executionId, TerminalSize size);
+
+    /// <summary>
+    /// One unary request to the guest agent (files, contexts, metrics), as a serialized <c>sandbox.guest.v1.Request</c>; the answer is a serialized <c>Response</c>.
+    /// Bytes, so that the contract of grains does not repeat the guest protocol.
+    /// </summary>
+    [Alias("guest-request"), AlwaysInterleave]
+    Task<Immutable<byte[]>> RequestAsync(long generation, Immutable<byte[]> request);
+}
+
+/// <summary>What a microVM is started with.</summary>
+[GenerateSerializer, Alias("sandbox.microvm-start"), Immutable]
+public sealed record MicroVmStart
+{
+    /// <summary>The session it will serve.</summary>
+    [Id(0)] public required string SessionId { get; init; }
+
+    /// <summary>Tenant, for the calls it makes back.</summary>
+    [Id(1)] public required string Tenant { get; init; }
+
+    /// <summary>Generation.</summary>
+    [Id(2)] public required long Generation { get; init; }
+
+    /// <summary>Template id.</summary>
+    [Id(3)] public required string Template { get; init; }
+
+    /// <summary>Template version.</summary>
+    [Id(4)] public required string TemplateVersion { get; init; }
+
+    /// <summary>Backend.</summary>
+    [Id(5)] public required string Backend { get; init; }
+
+    /// <summary>vCPUs.</summary>
+    [Id(6)] public required int Vcpus { get; init; }
+
+    /// <summary>Memory in MiB.</summary>
+    [Id(7)] public required int MemoryMiB { get; init; }
+
+    /// <summary>Disk in MiB.</summary>
+    [Id(8)] public required int DiskMiB { get; init; }
+}
+
+/// <summary>How a microVM started.</summary>
+[GenerateSerializer, Alias("sandbox.microvm-started"), Immutable]
+public sealed record MicroVmStarted
+{
+    /// <summary><c>boot</c>, <c>clone</c>, <c>pool</c>.</summary>
+    [Id(0)] public required string Method { get; init; }
+
+    /// <summary><c>kvm</c>, <c>tcg</c> or empty.</summary>
+    [Id(1)] public required string Accelerator { get; init; }
+
+    /// <summary>Duration.</summary>
+    [Id(2)] public required TimeSpan Duration { get; init; }
+
+    /// <summary>The session's disk existed before: files were kept.</summary>
+    [Id(3)] public bool DiskExisted { get; init; }
+
+    /// <summary>What the owner must know.</summary>
+    [Id(4)] public IReadOnlyList<string> Warnings { get; init; } = [];
+}

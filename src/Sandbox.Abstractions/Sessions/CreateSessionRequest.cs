@@ -1,0 +1,36 @@
+namespace Sandbox.Abstractions;
+
+/// <summary>What a caller asks of a new session. Unset values take the template's defaults.</summary>
+[GenerateSerializer, Alias("sandbox.create-session"), Immutable]
+public sealed record CreateSessionRequest
+{
+    /// <summary>Template id, for example <c>python</c>.</summary>
+    [Id(0)] public string Template { get; init; } = "python";
+
+    /// <summary>Isolation backend by name; unset: the scheduler chooses.</summary>
+    [Id(1)] public string? Backend { get; init; }
+
+    /// <summary>Virtual CPUs, 1 to 32.</summary>
+    [Id(2)] public int? Vcpus { get; init; }
+
+    /// <summary>Memory in MiB, 128 to 65536.</summary>
+    [Id(3)] public int? MemoryMiB { get; init; }
+
+    /// <summary>Writable disk in MiB, 64 to 1048576.</summary>
+    [Id(4)] public int? DiskMiB { get; init; }
+
+    /// <summary>End the session after so long without activity (executions, input, file calls). 1 s to 30 days; unset: the server's default.</summary>
+    [Id(5)] public TimeSpan? IdleTimeout { get; init; }
+
+    /// <summary>End the session so long after its creation whatever it does. 1 s to 365 days; unset: the server's default.</summary>
+    [Id(6)] public TimeSpan? MaxLifetime { get; init; }
+
+    /// <summary>Environment of every execution. At most 256 entries, names <c>[A-Za-z_][A-Za-z0-9_]*</c>, 64 KiB in all.</summary>
+    [Id(7)] public Dictionary<string, string> Env { get; init; } = [];
+
+    /// <summary>Labels for the caller's own use. At most 64 entries, 16 KiB in all.</summary>
+    [Id(8)] public Dictionary<string, string> Metadata { get; init; } = [];
+
+    /// <summary>The code is not trusted at all: backends whose boundary is the host's own kernel are refused. Default true.</summary>
+    [Id(9)] public bool Untrusted { get; init; } = true;
+}
