@@ -1,0 +1,121 @@
+# Shared by the scripts beside it; sourced, not run. Each function says what it does before it does it.
+# shellcheck shell=bash
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD="$ROOT/.build"
+CONFIGURATION=Release
+SANDBOX="$ROOT/src/Sandbox.Cli/bin/$CONFIGURATION/net10.0/sandbox"
+
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+# Build servers and compiler servers would outlive the script.
+export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_USE_MSBUILD_SERVER=0 UseSharedCompilation=false
+export SANDBOX_DATA_DIRECTORY="${SANDBOX_DATA_DIRECTORY:-$ROOT/.sandbox}"
+
+# What a host needs to build the guest image and to run microVMs.
+HOST_PACKAGES=(
+    qemu-system-x86 seabios mmdebstrap erofs-utils e2fsprogs busybox-static cpio zstd
+    clang lld zlib1g-dev util-linux ca-certificates
+)
+# What the tests need besides: real Redis, real PostgreSQL, the interpreters the guest agent drives.
+TEST_PACKAGES=(redis-server postgresql ipython3 python3-matplotlib)
+
+say() { printf '==> %s\n' "$*" >&2; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "this needs root: $*. Run as root, or install sudo."
+    fi
+}
+
+# Installs those of the named packages that are missing. Services that a package brings are not started.
+ensure_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+
+    command -v apt-get >/dev/null || die "missing packages: ${missing[*]}. This script installs them on Debian only."
+    say "Installing with apt: ${missing[*]}"
+    local policy=/usr/sbin/policy-rc.d made='' status=0
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+        made=1
+    fi
+    {
+        as_root apt-get update -qq &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    } >"$BUILD/apt.log" 2>&1 || status=$?
+    [ -z "$made" ] || as_root rm -f "$policy"
+    if [ "$status" != 0 ]; then
+        tail -n 20 "$BUILD/apt.log" >&2
+        die "apt could not install the packages; the whole log is $BUILD/apt.log"
+    fi
+}
+
+ensure_dotnet() {
+    command -v dotnet >/dev/null ||
+        die "the .NET 10 SDK is not on PATH; install it (https://dotnet.microsoft.com/download/dotnet/10.0) and run this again."
+    (cd "$ROOT" && dotnet --version >/dev/null 2>"$BUILD/dotnet.log") ||
+        die "no .NET SDK here satisfies global.json: $(head -n 1 "$BUILD/dotnet.log")"
+}
+
+# True if a file of the named folders is newer than the stamp, so that a second run costs nothing.
+changed_since() {
+    local stamp=$1
+    shift
+    [ -e "$stamp" ] || return 0
+    [ -n "$(cd "$ROOT" && find "$@" Directory.Build.props Directory.Packages.props global.json \
+        \( -name bin -o -name obj \) -prune -o -type f -newer "$stamp" -print -quit)" ]
+}
+
+build_program() {
+    local stamp="$BUILD/program.stamp"
+    if [ -x "$SANDBOX" ] && ! changed_since "$stamp" src deploy; then
+        return 0
+    fi
+    say "Building Sandbox ($CONFIGURATION)"
+    touch "$stamp.new"
+    (cd "$ROOT" && dotnet build src/Sandbox.Cli -c "$CONFIGURATION" -nologo -v quiet -clp:ErrorsOnly) || die "the build failed (see above)"
+    mv "$stamp.new" "$stamp"
+}
+
+# The agent is a native program: its build needs clang and zlib, which ensure_packages brought.
+build_agent() {
+    local stamp="$BUILD/agent.stamp"
+    if [ -x "$BUILD/agent/agent" ] && ! changed_since "$stamp" src/Sandbox.Guest.Agent src/Sandbox.Guest.Protocol; then
+        return 0
+    fi
+    say "Building the guest agent (NativeAOT)"
+    touch "$stamp.new"
+    rm -rf "$BUILD/agent"
+    (cd "$ROOT" && dotnet publish src/Sandbox.Guest.Agent -c "$CONFIGURATION" -r linux-x64 -o "$BUILD/agent" -nologo -v quiet -clp:ErrorsOnly) ||
+        die "the guest agent does not build (see above)"
+    mv "$stamp.new" "$stamp"
+}
+
+build_image() {
+    "$SANDBOX" image build python --agent "$BUILD/agent" --definition "$ROOT/deploy/templates/python"
+}
+
+# Everything that must be true before a session can start. Safe to repeat; the second time it takes a second or two.
+prepare() {
+    mkdir -p "$BUILD"
+    ensure_packages "${HOST_PACKAGES[@]}" "$@"
+    ensure_dotnet
+    build_program
+    build_agent
+    build_image
+}
