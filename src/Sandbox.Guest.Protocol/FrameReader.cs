@@ -10,6 +10,9 @@ namespace Sandbox.Guest.Protocol;
 /// </summary>
 public sealed class FrameReader(Stream stream)
 {
+    /// <summary>Fields this version does not know are dropped: kept, they would be memory that no limit counts.</summary>
+    private static readonly MessageParser<Frame> Parser = Frame.Parser.WithDiscardUnknownFields(true);
+
     private readonly byte[] _header = new byte[sizeof(uint)];
 
     /// <summary>Reads the next frame, or returns <see langword="null"/> at a clean end of the stream.</summary>
@@ -42,7 +45,7 @@ public sealed class FrameReader(Stream stream)
                 throw new ProtocolException("The channel ended inside a frame.");
             }
 
-            return Frame.Parser.ParseFrom(body.Span);
+            return Parser.ParseFrom(body.Span);
         }
         catch (InvalidProtocolBufferException e)
         {
