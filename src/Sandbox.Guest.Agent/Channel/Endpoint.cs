@@ -1,0 +1,64 @@
+using System.Net.Sockets;
+using Sandbox.Guest.Agent.Platform;
+
+namespace Sandbox.Guest.Agent.Channel;
+
+/// <summary>Where the host's byte channel comes from. <see cref="Accept"/> returns whenever there is (again) somebody to talk to.</summary>
+internal abstract class Endpoint
+{
+    public abstract Stream Accept();
+
+    /// <summary>Called when the stream of the last <see cref="Accept"/> ended.</summary>
+    public abstract void Ended(Stream stream);
+
+    public static Endpoint ForVirtioPort(string name) => new VirtioPort(name);
+
+    public static Endpoint ForSocket(string path) => new UnixSocket(path);
+
+    /// <summary>One port, open for the life of the agent. Reading 0 bytes means that nobody is connected on the host's side.</summary>
+    private sealed class VirtioPort(string name) : Endpoint
+    {
+        private Stream? _port;
+
+        public override Stream Accept() => _port ??= Open();
+
+        public override void Ended(Stream stream) => Thread.Sleep(20);
+
+        private DescriptorStream Open()
+        {
+            while (true)
+            {
+                foreach (var directory in Directory.Exists("/sys/class/virtio-ports") ? Directory.GetDirectories("/sys/class/virtio-ports") : [])
+                {
+                    if (File.ReadAllText(Path.Combine(directory, "name")).Trim() == name)
+                    {
+                        var fd = Native.Open("/dev/" + Path.GetFileName(directory), Native.ReadWrite | Native.CloseOnExec, 0);
+                        if (fd >= 0)
+                        {
+                            return new DescriptorStream(fd);
+                        }
+                    }
+                }
+
+                Thread.Sleep(20);
+            }
+        }
+    }
+
+    /// <summary>A listening unix socket; one connection at a time.</summary>
+    private sealed class UnixSocket : Endpoint
+    {
+        private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+
+        public UnixSocket(string path)
+        {
+            File.Delete(path);
+            _listener.Bind(new UnixDomainSocketEndPoint(path));
+            _listener.Listen(4);
+        }
+
+        public override Stream Accept() => new NetworkStream(_listener.Accept(), ownsSocket: true);
+
+        public override void Ended(Stream stream) => stream.Dispose();
+    }
+}

@@ -1,0 +1,140 @@
+using System.Diagnostics;
+using System.Net;
+using System.Text;
+using System.Text.Json.Nodes;
+using Sandbox.EndToEnd.Tests.Harness;
+using Xunit;
+using static Sandbox.EndToEnd.Tests.Harness.SandboxApi;
+
+namespace Sandbox.EndToEnd.Tests.Sessions;
+
+/// <summary>A session outlives the program that serves it, and the program leaves nothing behind.</summary>
+public sealed class RestartTests
+{
+    [Fact]
+    public async Task A_killed_server_leaves_no_machine_and_its_sessions_come_back_with_their_files()
+    {
+        await using var server = await SandboxServer.StartAsync();
+        var api = server.Api;
+        var session = Text(await api.CreateSessionAsync(), "id");
+        var done = await api.ShellAsync(session, "echo kept > $HOME/file; sync; echo written");
+        var lost = Text(await api.StartShellAsync(session, "echo begun; sleep 1000"), "id");
+        await foreach (var _ in api.FollowAsync(session, lost))
+        {
+            break;
+        }
+
+        var machines = MachinesOf(server.ProcessId);
+        Assert.NotEmpty(machines);
+
+        await server.KillAsync();
+        await AssertGoneAsync(machines);
+        await server.RestartAsync();
+
+        Assert.Equal(done.Stdout, (await api.FinishAsync(session, done.Id)).Stdout);
+        var after = await api.FinishAsync(session, lost);
+        Assert.Equal("lost", after.Reason);
+        Assert.Equal("begun\n", after.Stdout);
+
+        var file = await api.ShellAsync(session, "cat $HOME/file");
+        Assert.Equal("kept\n", file.Stdout);
+        var recovered = await api.GetAsync($"/v1/sessions/{session}");
+        Assert.Single(recovered["recoveries"]!.AsArray());
+        Assert.Equal(2, (long)recovered["generation"]!);
+
+        await api.DeleteSessionAsync(session);
+    }
+
+    [Fact]
+    public async Task A_stopped_server_ends_its_machines_and_exits_cleanly()
+    {
+        await using var server = await SandboxServer.StartAsync();
+        await server.Api.CreateSessionAsync();
+        var machines = MachinesOf(server.ProcessId);
+
+        var exitCode = await server.StopAsync();
+
+        Assert.Equal(0, exitCode);
+        await AssertGoneAsync(machines);
+    }
+
+    [Fact]
+    public async Task A_deleted_session_leaves_no_process_disk_or_output()
+    {
+        await using var server = await SandboxServer.StartAsync();
+        var session = Text(await server.Api.CreateSessionAsync(), "id");
+        await server.Api.ShellAsync(session, "echo something");
+        var machines = MachinesOf(server.ProcessId);
+
+        var ended = await server.Api.DeleteSessionAsync(session);
+
+        Assert.Equal("terminated", Text(ended, "state"));
+        await AssertGoneAsync(machines);
+        Assert.DoesNotContain(Directory.EnumerateFileSystemEntries(server.DataDirectory, "*", SearchOption.AllDirectories), p => p.Contains(session, StringComparison.Ordinal));
+        using var refused = await server.Http.PostAsync(
+            new Uri($"/v1/sessions/{session}/executions", UriKind.Relative), new StringContent("{\"shell\":\"true\"}", Encoding.UTF8, "application/json"));
+        Assert.Equal(HttpStatusCode.Conflict, refused.StatusCode);
+    }
+
+    [Fact]
+    public async Task The_same_idempotency_key_makes_one_session()
+    {
+        await using var server = await SandboxServer.StartAsync();
+
+        var first = await server.Api.CreateSessionAsync(new JsonObject { ["template"] = "python" }, "key-1");
+        var second = await server.Api.CreateSessionAsync(new JsonObject { ["template"] = "python" }, "key-1");
+
+        Assert.Equal(Text(first, "id"), Text(second, "id"));
+        Assert.Single((await server.Api.GetAsync("/v1/sessions"))["sessions"]!.AsArray());
+    }
+
+    /// <summary>Processes below the server that are virtual machine monitors.</summary>
+    private static int[] MachinesOf(int serverId) =>
+        [.. Process.GetProcesses().Where(p => p.ProcessName.StartsWith("qemu-system", StringComparison.Ordinal) && IsBelow(p.Id, serverId)).Select(p => p.Id)];
+
+    private static bool IsBelow(int processId, int ancestor)
+    {
+        for (var id = processId; id > 1;)
+        {
+            if (id == ancestor)
+            {
+                return true;
+            }
+
+            var stat = $"/proc/{id}/stat";
+            if (!File.Exists(stat))
+            {
+                return false;
+            }
+
+            var text = File.ReadAllText(stat);
+            id = int.Parse(text[(text.LastIndexOf(')') + 4)..].Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture);
+        }
+
+        return false;
+    }
+
+    private static async Task AssertGoneAsync(int[] processes)
+    {
+        var clock = Stopwatch.StartNew();
+        while (processes.Any(IsAlive))
+        {
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(30), "A microVM outlived its host process.");
+            await Task.Delay(50);
+        }
+    }
+
+    private static bool IsAlive(int id)
+    {
+        var stat = $"/proc/{id}/stat";
+        try
+        {
+            var text = File.ReadAllText(stat);
+            return text[text.LastIndexOf(')') + 2] is not ('Z' or 'X');
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+}
