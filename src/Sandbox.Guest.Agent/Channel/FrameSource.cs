@@ -9,6 +9,8 @@ namespace Sandbox.Guest.Agent.Channel;
 /// </summary>
 internal sealed class FrameSource(Stream stream)
 {
+    private static readonly MessageParser<Frame> Parser = Frame.Parser.WithDiscardUnknownFields(true);
+
     private readonly BufferedStream _input = new(stream, 64 * 1024);
     private readonly byte[] _body = new byte[ProtocolLimits.MaxFrameBytes];
 
@@ -33,7 +35,7 @@ internal sealed class FrameSource(Stream stream)
 
                 try
                 {
-                    return Frame.Parser.ParseFrom(_body.AsSpan(0, (int)length));
+                    return Parser.ParseFrom(_body.AsSpan(0, (int)length));
                 }
                 catch (InvalidProtocolBufferException)
                 {

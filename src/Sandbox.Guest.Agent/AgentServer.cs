@@ -1,0 +1,292 @@
+using System.Collections.Concurrent;
+using Sandbox.Guest.Agent.Channel;
+using Sandbox.Guest.Agent.Contexts;
+using Sandbox.Guest.Agent.Executions;
+using Sandbox.Guest.Agent.Files;
+using Sandbox.Guest.Agent.Platform;
+using Sandbox.Guest.Protocol;
+
+namespace Sandbox.Guest.Agent;
+
+/// <summary>Serves the host: reads its frames in order and answers each request. Executions, contexts and files live here, not in a connection.</summary>
+internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
+{
+    private readonly Outbox _outbox = new();
+    private readonly ConcurrentDictionary<ulong, Execution> _executions = new();
+    private readonly ConcurrentDictionary<ulong, DirectoryWatch> _watches = new();
+    private readonly ContextTable _contexts = new();
+    private readonly HandleTable _handles = new();
+    private byte[] _epoch = [];
+
+    public void Run()
+    {
+        while (true)
+        {
+            var stream = endpoint.Accept();
+            try
+            {
+                Serve(stream);
+            }
+            catch (IOException)
+            {
+                // The other end is gone; the next one begins anew.
+            }
+
+            _outbox.End();
+            _epoch = [];
+            endpoint.Ended(stream);
+        }
+    }
+
+    private void Serve(Stream stream)
+    {
+        var source = new FrameSource(stream);
+        while (source.Read() is { } frame)
+        {
+            if (frame.BodyCase == Frame.BodyOneofCase.Hello)
+            {
+                Greet(stream, frame.Hello);
+            }
+            else if (_epoch.Length > 0)
+            {
+                Handle(frame);
+            }
+        }
+    }
+
+    private void Greet(Stream stream, Hello theirs)
+    {
+        var epoch = theirs.Epoch.ToByteArray();
+        if (epoch.Length != 16 || epoch.AsSpan().SequenceEqual(_epoch))
+        {
+            return;
+        }
+
+        foreach (var watch in _watches.Values)
+        {
+            watch.Stop();
+        }
+
+        _watches.Clear();
+        Forget();
+        var hello = new Hello
+        {
+            Version = ProtocolLimits.Version,
+            Epoch = theirs.Epoch,
+            AgentVersion = typeof(AgentServer).Assembly.GetName().Version?.ToString(3) ?? "0",
+            BootId = File.ReadAllText("/proc/sys/kernel/random/boot_id").Trim(),
+        };
+        foreach (var execution in _executions.Values)
+        {
+            hello.Executions.Add(new RunningExecution
+            {
+                Stream = execution.Stream,
+                ExecutionId = execution.Request.ExecutionId,
+                FirstRetainedSeq = execution.Events.FirstKept,
+                NextSeq = execution.Events.NextSeq,
+            });
+        }
+
+        _epoch = epoch;
+        _outbox.Begin(stream, new Frame { Hello = hello });
+        foreach (var execution in _executions.Values)
+        {
+            execution.Reconnected();
+        }
+    }
+
+    private void Handle(Frame frame)
+    {
+        switch (frame.BodyCase)
+        {
+            case Frame.BodyOneofCase.Ping:
+                _outbox.Send(new Frame { Pong = new Pong { Nonce = frame.Ping.Nonce } });
+                break;
+            case Frame.BodyOneofCase.Request:
+                Answer(frame.Stream, frame.Request);
+                break;
+            case Frame.BodyOneofCase.Input when _executions.TryGetValue(frame.Stream, out var execution):
+                Input(execution, frame.Input);
+                break;
+        }
+    }
+
+    private void Input(Execution execution, ExecutionInput input)
+    {
+        switch (input.InputCase)
+        {
+            case ExecutionInput.InputOneofCase.Ack:
+                execution.Events.Acknowledge(input.Ack);
+                if (execution.Events.Finished)
+                {
+                    _executions.TryRemove(execution.Stream, out _);
+                }
+
+                break;
+            case ExecutionInput.InputOneofCase.Stdin:
+                execution.Stdin(input.Stdin);
+                break;
+            case ExecutionInput.InputOneofCase.Signal:
+                execution.Signal(input.Signal.Number);
+                break;
+            case ExecutionInput.InputOneofCase.Resize:
+                execution.Resize(input.Resize);
+                break;
+            case ExecutionInput.InputOneofCase.Replay:
+                execution.Events.Replay(input.Replay.AfterSeq);
+                break;
+        }
+    }
+
+    private async void Answer(ulong stream, Request request)
+    {
+        Response response;
+        try
+        {
+            response = await Task.Run(() => RespondAsync(stream, request)).ConfigureAwait(false);
+        }
+        catch (AgentException e)
+        {
+            response = Failure(e.Code, e.Message, e.Errno);
+        }
+        catch (Exception e)
+        {
+            // A bug of ours must not take the guest's other executions with it.
+            response = Failure(ErrorCode.Internal, $"{e.GetType().Name}: {e.Message}", 0);
+        }
+
+        _outbox.Respond(stream, response);
+        if (response.ResultCase == Response.ResultOneofCase.Started)
+        {
+            _executions.TryGetValue(stream, out var execution);
+            execution?.Events.Open();
+        }
+    }
+
+    private async Task<Response> RespondAsync(ulong stream, Request request) => request.OpCase switch
+    {
+        Request.OpOneofCase.Start => Start(stream, request.Start),
+        Request.OpOneofCase.ListExecutions => ListExecutions(),
+        Request.OpOneofCase.Reseed => Reseed(request.Reseed),
+        Request.OpOneofCase.Metrics => new Response { Metrics = MetricsReader.Read() },
+        Request.OpOneofCase.CreateContext => new Response { Context = _contexts.Create(request.CreateContext).Describe() },
+        Request.OpOneofCase.ListContexts => new Response { Contexts = _contexts.List() },
+        Request.OpOneofCase.RestartContext => Restart(request.RestartContext.ContextId),
+        Request.OpOneofCase.RemoveContext => Done(() => _contexts.Remove(request.RemoveContext.ContextId)),
+        Request.OpOneofCase.Sync => Done(Native.Sync),
+        Request.OpOneofCase.Stat => new Response { File = await AsAsync(request.Stat.User, u => FileOperations.Stat(u.Resolve(request.Stat.Path), request.Stat.Follow)).ConfigureAwait(false) },
+        Request.OpOneofCase.List => new Response { Files = await AsAsync(request.List.User, u => FileOperations.List(request.List, u.Resolve(request.List.Path))).ConfigureAwait(false) },
+        Request.OpOneofCase.Mkdir => new Response { File = await AsAsync(request.Mkdir.User, u => FileOperations.MakeDirectory(u.Resolve(request.Mkdir.Path), request.Mkdir.Parents)).ConfigureAwait(false) },
+        Request.OpOneofCase.Move => new Response
+        {
+            File = await AsAsync(request.Move.User, u => FileOperations.Move(u.Resolve(request.Move.From), u.Resolve(request.Move.To), request.Move.Overwrite)).ConfigureAwait(false),
+        },
+        Request.OpOneofCase.Remove => await AsAsync(request.Remove.User, u => Done(() => FileOperations.Remove(u.Resolve(request.Remove.Path), request.Remove.Recursive))).ConfigureAwait(false),
+        Request.OpOneofCase.OpenFile => new Response { Handle = await AsAsync(request.OpenFile.User, u => _handles.Open(request.OpenFile, u.Resolve(request.OpenFile.Path))).ConfigureAwait(false) },
+        Request.OpOneofCase.Read => new Response { Chunk = _handles.Read(request.Read) },
+        Request.OpOneofCase.Write => Done(() => _handles.Write(request.Write)),
+        Request.OpOneofCase.CloseFile => Done(() => _handles.Close(request.CloseFile)),
+        Request.OpOneofCase.Watch => await AsAsync(request.Watch.User, u => Watch(stream, request.Watch, u)).ConfigureAwait(false),
+        Request.OpOneofCase.Unwatch => Done(() => StopWatching(request.Unwatch.WatchStream)),
+        _ => throw new AgentException(ErrorCode.Unsupported, "This agent does not know the request."),
+    };
+
+    private Response Start(ulong stream, StartExecution start)
+    {
+        Forget();
+        if (_executions.Count >= ProtocolLimits.MaxExecutions)
+        {
+            throw new AgentException(ErrorCode.ResourceExhausted, $"{ProtocolLimits.MaxExecutions} executions run already; wait for one to end.");
+        }
+
+        Execution execution = start.WhatCase switch
+        {
+            StartExecution.WhatOneofCase.Command => new CommandExecution(stream, start, _outbox),
+            StartExecution.WhatOneofCase.Code => new CodeExecution(stream, start, _outbox, _contexts.Get(start.Code.ContextId)),
+            _ => throw new AgentException(ErrorCode.InvalidArgument, "An execution is a command or code."),
+        };
+        if (!_executions.TryAdd(stream, execution))
+        {
+            throw new AgentException(ErrorCode.AlreadyExists, "The stream is in use.");
+        }
+
+        try
+        {
+            execution.Start();
+        }
+        catch
+        {
+            _executions.TryRemove(stream, out _);
+            throw;
+        }
+
+        return new Response { Started = new ExecutionStarted { Pid = execution.Pid } };
+    }
+
+    /// <summary>Drops executions whose last event is acknowledged.</summary>
+    private void Forget()
+    {
+        foreach (var (stream, execution) in _executions)
+        {
+            if (execution.Events.Finished)
+            {
+                _executions.TryRemove(stream, out _);
+            }
+        }
+    }
+
+    private Response ListExecutions()
+    {
+        var list = new ExecutionList();
+        list.Executions.AddRange(_executions.Values.Where(e => !e.Events.Ended).Select(e => e.Summarize()));
+        return new Response { Executions = list };
+    }
+
+    private Response Reseed(Reseed request)
+    {
+        Identity.Apply(request, ownsMachine);
+        _contexts.Reseed(request.Entropy.Span);
+        return new Response { Empty = new Empty() };
+    }
+
+    private Response Restart(string id)
+    {
+        var context = _contexts.Get(id);
+        context.Restart();
+        return new Response { Context = context.Describe() };
+    }
+
+    private Response Watch(ulong stream, Watch request, User user)
+    {
+        if (_watches.Count >= ProtocolLimits.MaxWatches)
+        {
+            throw new AgentException(ErrorCode.ResourceExhausted, $"{ProtocolLimits.MaxWatches} directories are watched already.");
+        }
+
+        _watches[stream] = new DirectoryWatch(stream, user.Resolve(request.Path), request.Recursive, _outbox);
+        return new Response { Empty = new Empty() };
+    }
+
+    private void StopWatching(ulong stream)
+    {
+        if (_watches.TryRemove(stream, out var watch))
+        {
+            watch.Stop();
+        }
+    }
+
+    private static Task<T> AsAsync<T>(string user, Func<User, T> work)
+    {
+        var found = User.Find(user);
+        return UserThread.RunAsync(found, () => work(found));
+    }
+
+    private static Response Done(Action work)
+    {
+        work();
+        return new Response { Empty = new Empty() };
+    }
+
+    private static Response Failure(ErrorCode code, string message, int errno) =>
+        new() { Error = new Error { Code = code, Message = message.Length > 1024 ? message[..1024] : message, Errno = errno } };
+}

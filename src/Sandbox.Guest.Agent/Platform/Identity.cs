@@ -1,0 +1,62 @@
+using System.Security.Cryptography;
+using System.Text;
+using Sandbox.Guest.Protocol;
+
+namespace Sandbox.Guest.Agent.Platform;
+
+/// <summary>Makes this machine itself: fresh randomness, the right time, its own name. Before any user code after a boot or a clone.</summary>
+internal static unsafe class Identity
+{
+    private const nuint AddEntropy = 0x40085203;
+    private const nuint ReseedRandom = 0x5207;
+
+    public static void Apply(Reseed request, bool ownsMachine)
+    {
+        if (request.Entropy.Length is < 32 or > 4096)
+        {
+            throw new AgentException(ErrorCode.InvalidArgument, "Entropy is 32 to 4096 bytes.");
+        }
+
+        Seed(request.Entropy.Span);
+        if (!ownsMachine)
+        {
+            return;
+        }
+
+        var time = new TimeSpec { Seconds = request.UnixNanos / 1_000_000_000, Nanoseconds = request.UnixNanos % 1_000_000_000 };
+        if (request.UnixNanos > 0 && Native.SetClock(0, &time) != 0)
+        {
+            throw AgentException.FromErrno(Native.Errno, "Cannot set the clock");
+        }
+
+        if (request.Hostname.Length is > 0 and <= 63 && request.Hostname.All(c => char.IsAsciiLetterOrDigit(c) || c == '-'))
+        {
+            _ = Native.SetHostName(request.Hostname, (nuint)request.Hostname.Length);
+            File.WriteAllText("/etc/hostname", request.Hostname + "\n");
+            File.WriteAllText("/etc/hosts", $"127.0.0.1 localhost {request.Hostname}\n::1 localhost\n");
+        }
+
+        if (request.SessionId.Length > 0)
+        {
+            File.WriteAllText("/etc/machine-id", Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(request.SessionId)).AsSpan(0, 16)) + "\n");
+        }
+    }
+
+    private static void Seed(ReadOnlySpan<byte> entropy)
+    {
+        var fd = Native.Open("/dev/urandom", Native.ReadWrite | Native.CloseOnExec, 0);
+        if (fd < 0)
+        {
+            return;
+        }
+
+        // struct rand_pool_info { int entropy_count (bits); int buf_size; u32 buf[]; }
+        var pool = stackalloc byte[8 + 4096];
+        ((int*)pool)[0] = entropy.Length * 8;
+        ((int*)pool)[1] = entropy.Length;
+        entropy.CopyTo(new Span<byte>(pool + 8, 4096));
+        _ = Native.IoControl(fd, AddEntropy, pool);
+        _ = Native.IoControl(fd, ReseedRandom, null);
+        Native.Close(fd);
+    }
+}
