@@ -1,0 +1,87 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Hosting;
+using Sandbox.Isolation.Images;
+
+namespace Sandbox.Isolation.Qemu.Machine;
+
+/// <summary>
+/// Starts QEMU: a shell joins the cgroups (so that limits hold from the first instruction), opens the files that the unprivileged process could not
+/// open itself, and becomes, in turn, unshare (no network), setpriv (no privileges, dies with us) and QEMU. It is one process all along.
+/// </summary>
+internal static partial class Launcher
+{
+    private const string Script =
+        """
+        set -e
+        for procs in $SBX_CGROUPS; do echo $$ >"$procs"; done
+        exec 3<"$SBX_KERNEL" 4<"$SBX_INITRAMFS" 5<"$SBX_ROOT" 6<>"$SBX_DISK"
+        unset SBX_CGROUPS SBX_KERNEL SBX_INITRAMFS SBX_ROOT SBX_DISK
+        exec "$@"
+        """;
+
+    public static async Task<Process> StartAsync(
+        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId)
+    {
+        var image = TemplateImage.Load(spec.ImageDirectory);
+        var start = new ProcessStartInfo("/bin/sh")
+        {
+            WorkingDirectory = "/",
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            RedirectStandardInput = true,
+        };
+        start.Environment.Clear();
+        start.Environment["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin";
+        start.Environment["SBX_CGROUPS"] = string.Join(' ', cgroupProcs);
+        start.Environment["SBX_KERNEL"] = Path.Combine(spec.ImageDirectory, image.Kernel);
+        start.Environment["SBX_INITRAMFS"] = Path.Combine(spec.ImageDirectory, image.Initramfs);
+        start.Environment["SBX_ROOT"] = Path.Combine(spec.ImageDirectory, image.Root);
+        start.Environment["SBX_DISK"] = spec.DiskPath;
+        foreach (var argument in (string[])["-c", Script, "sandbox-vmm", .. Confine(userId), binary, .. arguments])
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        if (userId is { } uid && (ChangeOwner(directory.DirectoryPath, uid, uid) != 0))
+        {
+            throw new IsolationException($"Cannot give {directory.DirectoryPath} to user {uid}: {Marshal.GetLastPInvokeErrorMessage()}");
+        }
+
+        return await Spawner.StartAsync(start);
+    }
+
+    private static List<string> Confine(uint? userId)
+    {
+        if (userId is not { } uid)
+        {
+            return ["setpriv", "--no-new-privs", "--pdeathsig", "KILL"];
+        }
+
+        var id = uid.ToString(CultureInfo.InvariantCulture);
+        return
+        [
+            "unshare", "--net", "--ipc", "--uts", "--",
+            "setpriv", "--reuid", id, "--regid", id, .. Groups(), "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL", "--",
+        ];
+    }
+
+    /// <summary>/dev/kvm usually belongs to a group of its own; that group is all the process keeps.</summary>
+    private static string[] Groups()
+    {
+        if (!File.Exists("/dev/kvm"))
+        {
+            return ["--clear-groups"];
+        }
+
+        using var stat = Process.Start(new ProcessStartInfo("stat", ["-c", "%g", "/dev/kvm"]) { RedirectStandardOutput = true })!;
+        var group = stat.StandardOutput.ReadToEnd().Trim();
+        stat.WaitForExit();
+        return group is "" or "0" ? ["--clear-groups"] : ["--groups", group];
+    }
+
+    [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int ChangeOwner(string path, uint uid, uint gid);
+}

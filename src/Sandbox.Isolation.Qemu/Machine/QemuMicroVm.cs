@@ -1,0 +1,215 @@
+using System.Diagnostics;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Text.Json;
+using Google.Protobuf;
+using Microsoft.Extensions.Logging;
+using Sandbox.Guest.Protocol;
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Guest;
+using Sandbox.Isolation.Hosting;
+using Sandbox.Isolation.Qemu.Qmp;
+
+namespace Sandbox.Isolation.Qemu.Machine;
+
+/// <summary>One QEMU process and everything it holds on the host.</summary>
+internal sealed class QemuMicroVm : IMicroVm
+{
+    private readonly VmDirectory _directory;
+    private readonly CgroupTree _cgroups;
+    private readonly UserIds.Lease? _user;
+    private readonly ILogger _logger;
+    private readonly ConsoleTail _console = new();
+    private readonly ConsoleTail _errors = new(4096);
+    private readonly TaskCompletionSource<MicroVmExit> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly SemaphoreSlim _disposing = new(1, 1);
+    private Process? _process;
+    private QmpClient? _qmp;
+    private GuestConnection? _guest;
+    private string? _guestSaid;
+    private bool _expected;
+    private bool _disposed;
+
+    private QemuMicroVm(MicroVmOwner owner, VmDirectory directory, CgroupTree cgroups, UserIds.Lease? user, ILogger logger) =>
+        (Owner, _directory, _cgroups, _user, _logger) = (owner, directory, cgroups, user, logger);
+
+    public MicroVmOwner Owner { get; }
+
+    public IGuest Guest => _guest ?? throw new InvalidOperationException("The microVM has not started.");
+
+    public Task<MicroVmExit> Exited => _exited.Task;
+
+    public MicroVmStartReport StartReport { get; private set; } = new("boot", "", 1, TimeSpan.Zero);
+
+    /// <summary>Boots one. If that fails, nothing of it is left.</summary>
+    public static async Task<QemuMicroVm> StartAsync(
+        QemuOptions options, MicroVmSpec spec, string accelerator, string hostRoot, CgroupTree cgroups, UserIds? users, TimeSpan deadline, ILogger logger, CancellationToken cancellationToken)
+    {
+        var directory = new VmDirectory(hostRoot, spec.Owner.VmId);
+        directory.Create(spec.Owner);
+        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), logger);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(deadline);
+        try
+        {
+            await vm.BootAsync(options, spec, accelerator, limit.Token);
+            return vm;
+        }
+        catch (Exception e)
+        {
+            var tail = vm._console.Read();
+            var errors = vm._errors.Read();
+            await vm.DisposeAsync();
+            if (cancellationToken.IsCancellationRequested)
+            {
+                throw new OperationCanceledException($"Starting microVM {spec.Owner.VmId} was cancelled.", e, cancellationToken);
+            }
+
+            var what = e is OperationCanceledException ? $"it did not answer within {deadline.TotalSeconds:0} s" : e.Message;
+            throw new IsolationException(
+                $"MicroVM {spec.Owner.VmId} did not start under {accelerator}: {what}."
+                + (errors.Length > 0 ? $" QEMU said: {errors}." : "") + (tail.Length > 0 ? $" Its console ended with: {tail}" : ""), e);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _disposing.WaitAsync();
+        try
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+            _expected = true;
+            if (_process is { } process)
+            {
+                try
+                {
+                    process.Kill();
+                }
+                catch (InvalidOperationException)
+                {
+                    // It has ended.
+                }
+
+                await process.WaitForExitAsync();
+            }
+
+            if (_guest is not null)
+            {
+                await _guest.DisposeAsync();
+            }
+
+            if (_qmp is not null)
+            {
+                await _qmp.DisposeAsync();
+            }
+
+            _exited.TrySetResult(new MicroVmExit(true, "it was asked to stop"));
+            await _cgroups.RemoveAsync(Owner.VmId);
+            _directory.Remove();
+            _user?.Dispose();
+            _process?.Dispose();
+        }
+        finally
+        {
+            _disposing.Release();
+        }
+    }
+
+    private async Task BootAsync(QemuOptions options, MicroVmSpec spec, string accelerator, CancellationToken cancellationToken)
+    {
+        var limits = new CgroupLimits((long)(spec.MemoryMiB + options.OverheadMiB) << 20, Math.Max(0.1, spec.CpuLimit ?? spec.Vcpus), 64 + (spec.Vcpus * 2));
+        var procs = _cgroups.Create(spec.Owner.VmId, limits);
+        _process = await Launcher.StartAsync(options.Binary, CommandLine.Build(spec, _directory, accelerator), spec, _directory, procs, _user?.UserId);
+        _process.StandardInput.Close();
+        _directory.Complete(spec.Owner, ProcessIdentity.Of(_process.Id));
+        _ = _console.DrainAsync(_process.StandardOutput.BaseStream);
+        var errors = _errors.DrainAsync(_process.StandardError.BaseStream);
+        _ = WatchAsync(_process, errors);
+
+        _qmp = await UntilListeningAsync(t => QmpClient.ConnectAsync(_directory.Qmp, OnEvent, t), cancellationToken);
+        var stream = await UntilListeningAsync(ConnectAgentAsync, cancellationToken);
+        var connecting = GuestConnection.ConnectAsync(
+            stream, spec.Owner.VmId, new GuestConnectionOptions { HelloDeadline = TimeSpan.FromMinutes(5), HelloInterval = TimeSpan.FromMilliseconds(250) }, _logger, cancellationToken);
+        if (await Task.WhenAny(connecting, Exited) != connecting)
+        {
+            throw new IsolationException((await Exited).Reason);
+        }
+
+        _guest = await connecting;
+        await _guest.RequestAsync(
+            new Request
+            {
+                Reseed = new Reseed
+                {
+                    Entropy = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(64)),
+                    UnixNanos = (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * 100,
+                    Hostname = spec.Hostname,
+                    SessionId = spec.Owner.SessionId,
+                },
+            },
+            cancellationToken);
+    }
+
+    public void Report(string accelerator, int attempts, TimeSpan duration) => StartReport = new MicroVmStartReport("boot", accelerator, attempts, duration);
+
+    private async Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken)
+    {
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint(_directory.Agent), cancellationToken);
+            return new NetworkStream(socket, ownsSocket: true);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    private async Task<T> UntilListeningAsync<T>(Func<CancellationToken, Task<T>> connect, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            try
+            {
+                return await connect(cancellationToken);
+            }
+            catch (SocketException)
+            {
+                if (Exited.IsCompleted)
+                {
+                    throw new IsolationException((await Exited).Reason);
+                }
+
+                await Task.Delay(5, cancellationToken);
+            }
+        }
+    }
+
+    private void OnEvent(string name, JsonElement data)
+    {
+        if (name is "SHUTDOWN" or "GUEST_PANICKED")
+        {
+            _guestSaid = name == "SHUTDOWN" ? "the guest shut itself down" : "the guest's kernel panicked";
+        }
+    }
+
+    private async Task WatchAsync(Process process, Task errors)
+    {
+        await process.WaitForExitAsync();
+        await Task.WhenAny(errors, Task.Delay(200));
+        var said = _errors.Read(3);
+        var reason = _expected ? "it was asked to stop"
+            : _cgroups.WasOutOfMemory(Owner.VmId) ? "the kernel killed its monitor: the host memory limit of the microVM was reached"
+            : process.ExitCode >= 128 ? $"its monitor was killed by signal {process.ExitCode - 128}"
+            : process.ExitCode != 0 ? $"its monitor failed with exit code {process.ExitCode}{(said.Length > 0 ? ": " + said : "")}"
+            : _guestSaid ?? "its monitor ended by itself";
+        _exited.TrySetResult(new MicroVmExit(_expected, reason));
+    }
+}

@@ -1,0 +1,193 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Hosting;
+using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Qemu.Machine;
+
+namespace Sandbox.Isolation.Qemu;
+
+/// <summary>MicroVMs by QEMU: KVM where it works, emulation (TCG) where it does not, said aloud. See docs/qemu.md.</summary>
+public sealed class QemuBackend : IIsolationBackend
+{
+    private const string TcgWarning =
+        "microVMs run under emulation (TCG): it isolates functionally, but QEMU's developers do not treat it as a security boundary. Use a host with KVM for untrusted code in production.";
+
+    private readonly QemuOptions _options;
+    private readonly ILogger<QemuBackend> _logger;
+    private readonly CgroupTree _cgroups;
+    private readonly UserIds? _users;
+    private readonly DataDisk _disks;
+    private readonly string _hostRoot;
+    private readonly Lazy<Task<BackendVerdict>> _verdict;
+
+    /// <summary>Makes the backend. Nothing is started yet.</summary>
+    public QemuBackend(QemuOptions options, ILogger<QemuBackend> logger)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        (_options, _logger) = (options, logger);
+        _cgroups = new CgroupTree(options.HostId);
+        _users = Environment.IsPrivilegedProcess ? new UserIds(Path.Combine(options.RuntimeRoot, "users"), options.FirstUserId) : null;
+        _disks = new DataDisk(options.CacheDirectory);
+        _hostRoot = Path.Combine(options.RuntimeRoot, options.HostId);
+        _verdict = new Lazy<Task<BackendVerdict>>(() => ProbeOnceAsync(CancellationToken.None));
+    }
+
+    /// <inheritdoc/>
+    public string Name => "qemu";
+
+    /// <inheritdoc/>
+    public BackendCapabilities Capabilities { get; } = new(MemorySnapshot: false, Fork: false, Network: false, HardwareIsolation: true);
+
+    /// <inheritdoc/>
+    public Task<BackendVerdict> ProbeAsync(CancellationToken cancellationToken) => _verdict.Value.WaitAsync(cancellationToken);
+
+    /// <inheritdoc/>
+    public async Task<IMicroVm> StartAsync(MicroVmSpec spec, CancellationToken cancellationToken)
+    {
+        Check(spec);
+        var verdict = await ProbeAsync(cancellationToken);
+        if (!verdict.Usable)
+        {
+            throw new IsolationException($"QEMU is not usable on this host: {verdict.Reason}");
+        }
+
+        var clock = Stopwatch.StartNew();
+        await _disks.EnsureAsync(spec.DiskPath, spec.DiskMiB, cancellationToken);
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                var vm = await StartOnceAsync(spec, verdict.Accelerator, _options.BootDeadline, cancellationToken);
+                vm.Report(verdict.Accelerator, attempt, clock.Elapsed);
+                return vm;
+            }
+            catch (IsolationException e) when (attempt == 1 && !cancellationToken.IsCancellationRequested)
+            {
+                // A boot under emulation hangs once in a long while whatever the recipe; twice in a row means something else.
+                _logger.LogWarning(e, "MicroVM {VmId} did not boot; trying once more", spec.Owner.VmId);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<ReapedMicroVm>> ReapAsync(Func<MicroVmOwner, bool> isLive, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(isLive);
+        var reaped = new List<ReapedMicroVm>();
+        var kept = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var path in Directory.Exists(_hostRoot) ? Directory.GetDirectories(_hostRoot, "vm-*") : [])
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            var vmId = Path.GetFileName(path)["vm-".Length..];
+            var directory = new VmDirectory(_hostRoot, vmId);
+            var record = directory.Load();
+            var owner = record?.Owner ?? new MicroVmOwner(vmId, "", 0);
+            if (record is not null && isLive(owner))
+            {
+                kept.Add(vmId);
+                continue;
+            }
+
+            var killed = await KillAsync(vmId, record?.Process);
+            directory.Remove();
+            reaped.Add(new ReapedMicroVm(owner, killed ? "process, cgroup, directory" : "cgroup, directory"));
+        }
+
+        foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !Directory.Exists(new VmDirectory(_hostRoot, v).DirectoryPath)))
+        {
+            await KillAsync(vmId, null);
+            reaped.Add(new ReapedMicroVm(new MicroVmOwner(vmId, "", 0), "cgroup"));
+        }
+
+        return reaped;
+    }
+
+    private async Task<bool> KillAsync(string vmId, ProcessIdentity? known)
+    {
+        var killed = false;
+        foreach (var pid in _cgroups.ProcessesOf(vmId).Concat(known is { IsRunning: true } ? [known.Pid] : []).Distinct())
+        {
+            try
+            {
+                using var process = Process.GetProcessById(pid);
+                process.Kill();
+                await process.WaitForExitAsync();
+                killed = true;
+            }
+            catch (Exception e) when (e is ArgumentException or InvalidOperationException)
+            {
+                // It ended first.
+            }
+        }
+
+        await _cgroups.RemoveAsync(vmId);
+        return killed;
+    }
+
+    private Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, TimeSpan deadline, CancellationToken cancellationToken) =>
+        QemuMicroVm.StartAsync(_options, spec, accelerator, _hostRoot, _cgroups, _users, deadline, _logger, cancellationToken);
+
+    private async Task<BackendVerdict> ProbeOnceAsync(CancellationToken cancellationToken)
+    {
+        if (!File.Exists(_options.Binary))
+        {
+            return new BackendVerdict(false, "", $"there is no {_options.Binary}; apt-get install qemu-system-x86", "", []);
+        }
+
+        var version = await VersionAsync(cancellationToken);
+        var warnings = new List<string>();
+        if (_cgroups.Problem is { } problem)
+        {
+            warnings.Add(problem);
+        }
+
+        if (_users is null)
+        {
+            warnings.Add("the server does not run as root: microVMs run as its own user and are not confined by user id or network namespace");
+        }
+
+        var (kvm, reason) = _options.Accelerator == "tcg"
+            ? (false, "emulation was asked for")
+            : await new KvmProbe(_options, version, _logger).RunAsync(StartUnderKvmAsync, cancellationToken);
+        if (_options.Accelerator == "kvm" && !kvm)
+        {
+            return new BackendVerdict(false, "", $"KVM was asked for and is not usable: {reason}", version, warnings);
+        }
+
+        if (!kvm)
+        {
+            warnings.Add(TcgWarning);
+        }
+
+        return new BackendVerdict(true, kvm ? "kvm" : "tcg", kvm ? $"KVM: {reason}" : $"emulation (TCG), because KVM is not usable: {reason}", version, warnings);
+    }
+
+    private async Task<IMicroVm> StartUnderKvmAsync(MicroVmSpec spec, CancellationToken cancellationToken)
+    {
+        await _disks.EnsureAsync(spec.DiskPath, spec.DiskMiB, cancellationToken);
+        return await StartOnceAsync(spec, "kvm", _options.KvmProbeDeadline, cancellationToken);
+    }
+
+    private async Task<string> VersionAsync(CancellationToken cancellationToken)
+    {
+        using var process = Process.Start(new ProcessStartInfo(_options.Binary, ["--version"]) { RedirectStandardOutput = true })!;
+        var text = await process.StandardOutput.ReadToEndAsync(cancellationToken);
+        await process.WaitForExitAsync(cancellationToken);
+        return text.Split('\n')[0].Replace("QEMU emulator version", "QEMU", StringComparison.Ordinal).Trim();
+    }
+
+    private static void Check(MicroVmSpec spec)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        if (spec is not { Vcpus: >= 1 and <= 32, MemoryMiB: >= 128 and <= 65536, DiskMiB: >= 64 and <= 1048576 })
+        {
+            throw new IsolationException($"MicroVM {spec.Owner.VmId} asks for sizes out of range: vCPUs 1..32, memory 128..65536 MiB, disk 64..1048576 MiB.");
+        }
+
+        if (!File.Exists(Path.Combine(spec.ImageDirectory, TemplateImage.FileName)))
+        {
+            throw new IsolationException($"There is no finished image in {spec.ImageDirectory}; build it with: sandbox image build");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+namespace Sandbox.Isolation.Qemu;
+
+/// <summary>How this host runs QEMU.</summary>
+public sealed record QemuOptions
+{
+    /// <summary>This host; names the runtime directory and the cgroups. <c>[a-z0-9-]{1,40}</c>.</summary>
+    public required string HostId { get; init; }
+
+    /// <summary>Program to run.</summary>
+    public string Binary { get; init; } = "/usr/bin/qemu-system-x86_64";
+
+    /// <summary>Where the directories of live microVMs are. Short: socket paths below it must fit 107 bytes.</summary>
+    public string RuntimeRoot { get; init; } = "/run/sandbox";
+
+    /// <summary>Where blank disks and the KVM verdict are kept between runs.</summary>
+    public required string CacheDirectory { get; init; }
+
+    /// <summary>An image to probe KVM with, or <see langword="null"/> where there is none yet.</summary>
+    public Func<string?> ProbeImage { get; init; } = () => null;
+
+    /// <summary><c>auto</c>, <c>kvm</c> or <c>tcg</c>.</summary>
+    public string Accelerator { get; init; } = "auto";
+
+    /// <summary>How long one boot may take; it is tried twice. Emulation on a loaded two-core machine needs tens of seconds at times.</summary>
+    public TimeSpan BootDeadline { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>How long the probe lets a guest try to boot under KVM. A good one takes under a second.</summary>
+    public TimeSpan KvmProbeDeadline { get; init; } = TimeSpan.FromSeconds(20);
+
+    /// <summary>First of the user ids that microVMs run as, each its own. Nobody else may use the range.</summary>
+    public uint FirstUserId { get; init; } = 310_000;
+
+    /// <summary>Memory that QEMU itself may use beyond the guest's: translated code, buffers, page cache of the images. In MiB.</summary>
+    public int OverheadMiB { get; init; } = 256;
+}
