@@ -1,8 +1,8 @@
 // The JavaScript kernel of a context: one vm context whose top-level names persist, behind JSON lines on descriptors 3 (in) and 4 (out).
 'use strict';
 const fs = require('fs');
-const os = require('os');
 const path = require('path');
+const { Writable } = require('stream');
 const util = require('util');
 const vm = require('vm');
 const { createRequire } = require('module');
@@ -32,10 +32,14 @@ sandbox.global = sandbox;
 sandbox.require = createRequire(path.join(process.cwd(), 'context.js'));
 sandbox.module = { exports: {} };
 sandbox.exports = sandbox.module.exports;
-sandbox.console = new console.Console({
-  stdout: { write: (text) => write(1, text) },
-  stderr: { write: (text) => write(2, text) },
+const sink = (fd) => new Writable({
+  decodeStrings: false,
+  write(text, _encoding, done) {
+    write(fd, text);
+    done();
+  },
 });
+sandbox.console = new console.Console({ stdout: sink(1), stderr: sink(2) });
 sandbox.display = (value, mime) => send({
   type: 'result', main: false, count, data: { [mime || 'text/plain']: encode(mime ? String(value) : util.inspect(value)) },
 });
@@ -55,13 +59,16 @@ function compile(source) {
     return { script: new vm.Script(source, { filename: 'input.js' }), asynchronous: false };
   } catch (e) {
     if (!(e instanceof SyntaxError) || !/\bawait\b/.test(source)) throw e;
-    const lines = hoist(source).trimEnd().split('\n');
-    const last = lines[lines.length - 1];
-    if (!/^\s*(return|throw|if|for|while|try|switch|\}|\/\/)/.test(last)) lines[lines.length - 1] = 'return (' + last.replace(/;\s*$/, '') + '\n);';
-    try {
-      return { script: new vm.Script('(async () => {' + lines.join('\n') + '\n})()', { filename: 'input.js' }), asynchronous: true };
-    } catch {
-      return { script: new vm.Script('(async () => {' + hoist(source) + '\n})()', { filename: 'input.js' }), asynchronous: true };
+    // The value of the last expression is the result: the last line, or what stands behind its last semicolon.
+    const body = hoist(source).trimEnd().replace(/;$/, '');
+    const line = body.lastIndexOf('\n') + 1;
+    for (const at of [line, body.lastIndexOf(';') + 1, -1]) {
+      const text = at < 0 ? body : body.slice(0, at) + 'return (' + body.slice(at) + '\n);';
+      try {
+        return { script: new vm.Script('(async () => {' + text + '\n})()', { filename: 'input.js' }), asynchronous: true };
+      } catch (inner) {
+        if (at < 0) throw inner;
+      }
     }
   }
 }
@@ -129,4 +136,3 @@ input.on('data', (chunk) => {
 input.on('end', () => process.exit(0));
 process.on('uncaughtException', (e) => write(2, (e && e.stack) || String(e)));
 process.on('unhandledRejection', (e) => write(2, ((e && e.stack) || String(e)) + '\n'));
-void os;
