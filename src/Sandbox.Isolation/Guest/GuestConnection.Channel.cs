@@ -12,6 +12,7 @@ public sealed partial class GuestConnection
     private readonly SemaphoreSlim _connecting = new(1, 1);
     private readonly ExecutionChannel _inputs;
     private GuestLink? _link;
+    private Task _receiving = Task.CompletedTask;
     private ITimer? _reconnectTimer;
     private string? _bootId;
     private string _cutReason = "";
@@ -103,7 +104,7 @@ public sealed partial class GuestConnection
             var hello = await link.ShakeHandsAsync(_options.HelloInterval, _time, either.Token).ConfigureAwait(false);
             var (going, orphans, watches) = Enter(link, hello);
             joined = true;
-            link.Receiving = Task.Run(() => ReceiveAsync(link), CancellationToken.None);
+            _receiving = link.Receiving = Task.Run(() => ReceiveAsync(link), CancellationToken.None);
             foreach (var execution in going)
             {
                 await execution.ResumeAsync().WaitAsync(either.Token).ConfigureAwait(false);
@@ -173,8 +174,10 @@ public sealed partial class GuestConnection
         if (CurrentLink is { } link)
         {
             Cut(link, "a new byte stream takes its place", mayClose: false);
-            await link.Receiving.ConfigureAwait(false);
         }
+
+        // Two streams must never be heard at once, also where a failed write gave the old one up.
+        await _receiving.ConfigureAwait(false);
     }
 
     /// <summary>Compares what the guest still runs with what the host believes, and makes the new stream the current one.</summary>
@@ -222,6 +225,12 @@ public sealed partial class GuestConnection
             {
                 Log.Orphan(_logger, Name, id);
                 orphans.Add(Adopt(id, start, pid: 0));
+            }
+
+            // Before its first frame is heard: a repeated credit is legal now.
+            foreach (var execution in _executions.Values)
+            {
+                execution.Stdin.Suspend();
             }
 
             _lostStarts.Clear();

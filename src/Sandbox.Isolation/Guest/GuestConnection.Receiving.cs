@@ -10,9 +10,12 @@ public sealed partial class GuestConnection
 {
     private async Task ReceiveAsync(GuestLink link)
     {
-        var end = await link.RunAsync(Dispatch).ConfigureAwait(false);
+        var end = await link.RunAsync(frame => Dispatch(link, frame)).ConfigureAwait(false);
         switch (end.Kind)
         {
+            case LinkEndKind.Violation when !ReferenceEquals(link, CurrentLink):
+                // It met a stream that the host had ended a moment before.
+                break;
             case LinkEndKind.Violation:
                 CloseForGood("the guest broke the protocol: " + end.Reason, logAsViolation: true);
                 break;
@@ -28,8 +31,14 @@ public sealed partial class GuestConnection
         await link.DisposeAsync().ConfigureAwait(false);
     }
 
-    private void Dispatch(Frame frame)
+    private void Dispatch(GuestLink link, Frame frame)
     {
+        if (!ReferenceEquals(link, CurrentLink))
+        {
+            // Given up by the host: what still comes from it belongs to nothing.
+            throw new EndOfStreamException("the host has left it");
+        }
+
         if (frame.Stream == 0)
         {
             if (frame.BodyCase != Frame.BodyOneofCase.Pong)
@@ -96,6 +105,11 @@ public sealed partial class GuestConnection
             _link = null;
             _cutReason = reason;
             _abandoned = 0;
+            foreach (var execution in _executions.Values)
+            {
+                execution.Stdin.Suspend();
+            }
+
             foreach (var (id, stream) in _streams)
             {
                 switch (stream)

@@ -91,9 +91,8 @@ public sealed partial class GuestConnection : IGuest, IAsyncDisposable
     /// <summary>Closes the channel and waits until nothing of it runs any more.</summary>
     public async ValueTask DisposeAsync()
     {
-        var receiving = CurrentLink?.Receiving ?? Task.CompletedTask;
         Close("the host closed the channel");
-        await receiving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _receiving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
     private GuestExecution Adopt(ulong id, StartExecution start, uint pid)

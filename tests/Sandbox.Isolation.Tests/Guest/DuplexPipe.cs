@@ -15,7 +15,8 @@ public static class DuplexPipe
     private sealed class End(PipeReader reader, PipeWriter writer) : Stream
     {
         private readonly Stream _in = reader.AsStream(leaveOpen: true);
-        private readonly Stream _out = writer.AsStream(leaveOpen: true);
+        private readonly SemaphoreSlim _writeTurn = new(1, 1);
+        private readonly Lock _writerLock = new();
         private int _disposed;
 
         public override bool CanRead => true;
@@ -46,9 +47,16 @@ public static class DuplexPipe
 
         public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
         {
+            // As a socket: safe for several writers, and for closing while one of them writes.
+            await _writeTurn.WaitAsync(cancellationToken);
             try
             {
-                writer.Write(buffer.Span);
+                lock (_writerLock)
+                {
+                    ObjectDisposedException.ThrowIf(_disposed != 0, this);
+                    writer.Write(buffer.Span);
+                }
+
                 var flushed = await writer.FlushAsync(cancellationToken);
                 if (flushed.IsCanceled || flushed.IsCompleted)
                 {
@@ -58,6 +66,10 @@ public static class DuplexPipe
             catch (InvalidOperationException e)
             {
                 throw new IOException("The other end is gone.", e);
+            }
+            finally
+            {
+                _writeTurn.Release();
             }
         }
 
@@ -87,7 +99,11 @@ public static class DuplexPipe
             {
                 reader.CancelPendingRead();
                 writer.CancelPendingFlush();
-                writer.Complete();
+                lock (_writerLock)
+                {
+                    writer.Complete();
+                }
+
                 reader.Complete();
             }
 

@@ -21,6 +21,7 @@ internal sealed class GuestStdin(bool open, Func<ExecutionInput, Task> send)
     private bool _open = open;
     private bool _endOfFile;
     private bool _creditMayRepeat;
+    private bool _suspended;
     private Exception? _failure;
 
     /// <summary>Writes, waiting while the guest has not taken enough of what went before.</summary>
@@ -95,6 +96,19 @@ internal sealed class GuestStdin(bool open, Func<ExecutionInput, Task> send)
         }
     }
 
+    /// <summary>
+    /// The channel was cut: what is written from now on is only kept, until <see cref="RepeatAsync"/> has sent what may have been lost before it.
+    /// Otherwise it could overtake that on the new channel.
+    /// </summary>
+    public void Suspend()
+    {
+        lock (_lock)
+        {
+            _suspended = true;
+            _creditMayRepeat = true;
+        }
+    }
+
     /// <summary>After a cut: sends again what was not credited.</summary>
     public async Task RepeatAsync()
     {
@@ -104,7 +118,7 @@ internal sealed class GuestStdin(bool open, Func<ExecutionInput, Task> send)
             List<StdinData> pieces = [];
             lock (_lock)
             {
-                _creditMayRepeat = true;
+                _suspended = false;
                 foreach (var (offset, data) in _underWay)
                 {
                     var skip = _credit > offset ? (int)(_credit - offset) : 0;
@@ -155,6 +169,7 @@ internal sealed class GuestStdin(bool open, Func<ExecutionInput, Task> send)
         Task sending;
         try
         {
+            bool suspended;
             var input = new StdinData { Data = ByteString.CopyFrom(piece.Span), Eof = endOfFile };
             lock (_lock)
             {
@@ -167,9 +182,10 @@ internal sealed class GuestStdin(bool open, Func<ExecutionInput, Task> send)
                 }
 
                 _endOfFile |= endOfFile;
+                suspended = _suspended;
             }
 
-            sending = SendAndReleaseAsync(input);
+            sending = SendAndReleaseAsync(suspended ? null : input);
         }
         catch
         {
@@ -181,11 +197,14 @@ internal sealed class GuestStdin(bool open, Func<ExecutionInput, Task> send)
         await sending.WaitAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    private async Task SendAndReleaseAsync(StdinData input)
+    private async Task SendAndReleaseAsync(StdinData? input)
     {
         try
         {
-            await send(new ExecutionInput { Stdin = input }).ConfigureAwait(false);
+            if (input is not null)
+            {
+                await send(new ExecutionInput { Stdin = input }).ConfigureAwait(false);
+            }
         }
         finally
         {
