@@ -24,6 +24,13 @@ public interface IHostGrain : IGrainWithStringKey
     /// <summary>Removes a session's disk and outputs from this host.</summary>
     [Alias("forget-session")]
     Task ForgetSessionAsync(string sessionId);
+
+    /// <summary>
+    /// Makes sure that the log of an execution which does not run on this host any more ends with an exit: <paramref name="exit"/> is written if there is none.
+    /// Answers the exit that is in the log, or <see langword="null"/> if the execution still runs here.
+    /// </summary>
+    [Alias("seal-execution"), AlwaysInterleave]
+    Task<ExecutionExit?> SealExecutionAsync(string sessionId, string executionId, ExecutionExit exit);
 }
 
 /// <summary>Chooses hosts. One grain for the cluster (key 0); it keeps only what hosts report, so losing it loses nothing.</summary>

@@ -29,4 +29,7 @@ public static class OutputStreams
 
     /// <summary>Namespace; the key is the execution id; items are <see cref="OutputBatch"/>.</summary>
     public const string Namespace = "sandbox.output";
+
+    /// <summary>Number of queues; silos and clients must name the same.</summary>
+    public const int Queues = 4;
 }

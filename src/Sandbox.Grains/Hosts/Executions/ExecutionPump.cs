@@ -1,0 +1,216 @@
+using System.Threading.Channels;
+using Microsoft.Extensions.Logging;
+using Sandbox.Abstractions;
+using Sandbox.Grains.Output;
+using Sandbox.Guest.Protocol;
+using Sandbox.Isolation.Guest;
+
+namespace Sandbox.Grains.Hosts.Executions;
+
+/// <summary>
+/// Carries one execution's events from the guest into its log: append, then acknowledge to the guest, then publish. The guest's
+/// window bounds what is under way, so a slow disk slows the process in the guest and never grows the host's memory.
+/// </summary>
+internal sealed class ExecutionPump
+{
+    private const int MaxBatchEvents = 128;
+    private const int MaxBatchBytes = 64 * 1024;
+
+    private readonly IGuestExecution _guest;
+    private readonly IOutputLog _log;
+    private readonly OutputPublisher _publisher;
+    private readonly EventTranslator _translator;
+    private readonly ExecutionFacts _facts;
+    private readonly Task<string> _machineEnded;
+    private readonly TimeProvider _clock;
+    private readonly ILogger _logger;
+    private readonly Lock _gate = new();
+    private readonly List<int> _signals = [];
+    private readonly DateTimeOffset _startedAt;
+
+    public ExecutionPump(
+        IGuestExecution guest, IOutputLog log, OutputPublisher publisher, ExecutionFacts facts, Task<string> machineEnded, TimeProvider clock, ILogger logger)
+    {
+        _guest = guest;
+        _log = log;
+        _publisher = publisher;
+        _facts = facts;
+        _translator = new EventTranslator(facts.OutputLimit, clock);
+        _machineEnded = machineEnded;
+        _clock = clock;
+        _logger = logger;
+        _startedAt = clock.GetUtcNow();
+    }
+
+    public IGuestExecution Guest => _guest;
+
+    /// <summary>A caller sends a signal: remembered, so that the exit can say whose it was.</summary>
+    public async ValueTask SignalAsync(int signal, CancellationToken cancellationToken)
+    {
+        lock (_gate)
+        {
+            if (_signals.Count < 64)
+            {
+                _signals.Add(signal);
+            }
+        }
+
+        await _guest.SignalAsync(signal, cancellationToken);
+    }
+
+    /// <summary>Runs until the execution's exit is in the log, and returns it. Never fails.</summary>
+    public async Task<ExecutionExit> RunAsync()
+    {
+        // The guest's own window limits how much this can hold; the bound here is for a guest connection that did not keep it.
+        var events = Channel.CreateBounded<ExecutionEvent>(new BoundedChannelOptions(256) { SingleReader = true, SingleWriter = true });
+        using var stop = new CancellationTokenSource();
+        var reader = ReadAsync(events.Writer, stop.Token);
+        ExecutionExit exit;
+        try
+        {
+            exit = await WriteAsync(events.Reader) ?? await LostAsync();
+        }
+        catch (Exception e)
+        {
+            // The log could not be written (disk full, I/O error). The process must not run on unseen.
+            _logger.LogError(e, "The output log of {Execution} cannot be written", _guest.ExecutionId);
+            await KillQuietlyAsync();
+            exit = ExitTranslator.Lost($"its output log cannot be written: {e.Message}", Facts(), _clock.GetUtcNow() - _startedAt);
+        }
+
+        await stop.CancelAsync();
+        await reader;
+        return Seal(exit);
+    }
+
+    private async Task ReadAsync(ChannelWriter<ExecutionEvent> to, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await foreach (var e in _guest.Events.WithCancellation(cancellationToken))
+            {
+                await to.WriteAsync(e, cancellationToken);
+                if (e.EventCase == ExecutionEvent.EventOneofCase.Exited)
+                {
+                    break;
+                }
+            }
+        }
+        catch (Exception e) when (e is IOException or OperationCanceledException or ObjectDisposedException)
+        {
+            _logger.LogDebug(e, "Events of {Execution} ended early", _guest.ExecutionId);
+        }
+        catch (Exception e)
+        {
+            _logger.LogError(e, "Reading events of {Execution} failed", _guest.ExecutionId);
+        }
+        finally
+        {
+            to.TryComplete();
+        }
+    }
+
+    /// <summary>Returns the exit, or <see langword="null"/> if the events ended without one.</summary>
+    private async Task<ExecutionExit?> WriteAsync(ChannelReader<ExecutionEvent> events)
+    {
+        var pending = new List<PendingEvent>();
+        while (await events.WaitToReadAsync())
+        {
+            pending.Clear();
+            Exited? exited = null;
+            var seq = 0UL;
+            var bytes = 0;
+            while (exited is null && pending.Count < MaxBatchEvents && bytes < MaxBatchBytes && events.TryRead(out var e))
+            {
+                seq = e.Seq;
+                if (e.EventCase == ExecutionEvent.EventOneofCase.Exited)
+                {
+                    exited = e.Exited;
+                }
+                else
+                {
+                    var before = pending.Count;
+                    _translator.Translate(e, pending);
+                    bytes += pending.Skip(before).Sum(p => p.Data.Length);
+                }
+            }
+
+            if (pending.Count > 0)
+            {
+                _publisher.Publish(_log.Append(pending));
+            }
+
+            if (exited is not null)
+            {
+                var exit = Seal(ExitTranslator.FromGuest(exited, Facts()));
+                await AcknowledgeAsync(seq);
+                return exit;
+            }
+
+            await AcknowledgeAsync(seq);
+        }
+
+        return null;
+    }
+
+    private async Task<ExecutionExit> LostAsync()
+    {
+        // The machine's watcher knows better than a closed channel why; it is given a moment to say so.
+        var why = await Task.WhenAny(_machineEnded, Task.Delay(TimeSpan.FromSeconds(10))) == _machineEnded
+            ? await _machineEnded
+            : "its events ended without an exit";
+        return ExitTranslator.Lost(why, Facts(), _clock.GetUtcNow() - _startedAt);
+    }
+
+    private ExecutionExit Seal(ExecutionExit exit)
+    {
+        if (_log.Exit is { } known)
+        {
+            return known;
+        }
+
+        try
+        {
+            _publisher.Publish(_log.Append([new PendingEvent(OutputKind.Exit, _clock.GetUtcNow(), OutputJson.Write(exit))]));
+        }
+        catch (Exception e)
+        {
+            // Nothing more can be done here: the session's index still gets the exit, and a reader's next look tries to seal the log again.
+            _logger.LogError(e, "The exit of {Execution} cannot be written to its log", _guest.ExecutionId);
+        }
+
+        return exit;
+    }
+
+    private async Task AcknowledgeAsync(ulong seq)
+    {
+        try
+        {
+            await _guest.AcknowledgeAsync(seq, CancellationToken.None);
+        }
+        catch (Exception e) when (e is IOException or GuestException or ObjectDisposedException)
+        {
+            _logger.LogDebug(e, "An acknowledgement to {Execution} was lost with its guest", _guest.ExecutionId);
+        }
+    }
+
+    private async Task KillQuietlyAsync()
+    {
+        try
+        {
+            await _guest.SignalAsync(9, CancellationToken.None);
+        }
+        catch (Exception e)
+        {
+            _logger.LogDebug(e, "{Execution} cannot be killed: its guest is gone", _guest.ExecutionId);
+        }
+    }
+
+    private ExecutionFacts Facts()
+    {
+        lock (_gate)
+        {
+            return _facts with { Signals = [.. _signals], OutputBytes = _translator.OutputBytes, DroppedBytes = _translator.DroppedBytes };
+        }
+    }
+}

@@ -1,0 +1,40 @@
+using Orleans.Concurrency;
+using Orleans.Placement;
+using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts.Placement;
+using Sandbox.Grains.Hosts.Runtime;
+
+namespace Sandbox.Grains.Hosts;
+
+/// <summary>One microVM, made callable from the cluster. Holds nothing: the runtime does.</summary>
+[HostPinned, Immovable]
+internal sealed class MicroVmGrain(HostRuntime runtime) : Grain, IMicroVmGrain
+{
+    private string _vmId = "";
+
+    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    {
+        var key = this.GetPrimaryKeyString();
+        _vmId = key[(key.IndexOf('/', StringComparison.Ordinal) + 1)..];
+        return Task.CompletedTask;
+    }
+
+    public Task<MicroVmStarted> StartAsync(MicroVmStart start) => runtime.StartMachineAsync(_vmId, start);
+
+    public Task<bool> IsAliveAsync(long generation) => Task.FromResult(runtime.IsAlive(_vmId, generation));
+
+    public Task StopAsync(long generation, string reason) => runtime.StopMachineAsync(_vmId, generation, reason);
+
+    public Task<int> StartExecutionAsync(long generation, string executionId, ExecutionRequest request) =>
+        runtime.StartExecutionAsync(_vmId, generation, executionId, request);
+
+    public Task WriteStdinAsync(long generation, string executionId, ReadOnlyMemory<byte> data, bool endOfFile) =>
+        runtime.WriteStdinAsync(_vmId, generation, executionId, data, endOfFile);
+
+    public Task SignalAsync(long generation, string executionId, int signal) => runtime.SignalAsync(_vmId, generation, executionId, signal);
+
+    public Task ResizeAsync(long generation, string executionId, TerminalSize size) => runtime.ResizeAsync(_vmId, generation, executionId, size);
+
+    public async Task<Immutable<byte[]>> RequestAsync(long generation, Immutable<byte[]> request) =>
+        new(await runtime.RequestAsync(_vmId, generation, request.Value));
+}

@@ -1,0 +1,92 @@
+using Microsoft.Extensions.Logging;
+using Sandbox.Abstractions;
+
+namespace Sandbox.Grains.Hosts.Runtime;
+
+/// <summary>Capacity, and what is kept of sessions on this host.</summary>
+internal sealed partial class HostRuntime
+{
+    private readonly Dictionary<string, Held> _leases = new(StringComparer.Ordinal);
+
+    /// <summary>Reserves capacity, or says that there is none. Fences: see <see cref="IHostGrain.TryReserveAsync"/>.</summary>
+    public async Task<bool> TryReserveAsync(HostLease lease)
+    {
+        List<LiveMicroVm> stale;
+        lock (_gate)
+        {
+            if (_draining)
+            {
+                return false;
+            }
+
+            Ledger.Raise(lease.SessionId, lease.Generation);
+            stale = [.. _machines.Values.Where(m => m.SessionId == lease.SessionId && m.Generation < lease.Generation)];
+        }
+
+        foreach (var old in stale)
+        {
+            old.RequestStop($"its generation {old.Generation} was replaced by {lease.Generation}");
+        }
+
+        await Task.WhenAll(stale.Select(m => m.Removed));
+        lock (_gate)
+        {
+            _leases.Remove(lease.SessionId);
+            if (_leases.Count >= _options.EffectiveMaxMicroVms || LeasedMiB() + lease.MemoryMiB > _options.EffectiveMemoryMiB)
+            {
+                return false;
+            }
+
+            _leases[lease.SessionId] = new Held(lease, _clock.GetUtcNow());
+            return true;
+        }
+    }
+
+    /// <summary>Gives capacity back.</summary>
+    public void Release(string sessionId, long generation)
+    {
+        lock (_gate)
+        {
+            if (_leases.TryGetValue(sessionId, out var held) && held.Lease.Generation <= generation)
+            {
+                _leases.Remove(sessionId);
+            }
+        }
+    }
+
+    /// <summary>Removes a session from this host for good: its microVM, disk and outputs. A later start of it is refused.</summary>
+    public async Task ForgetSessionAsync(string sessionId)
+    {
+        if (!SandboxIds.IsSession(sessionId))
+        {
+            throw SandboxException.NotFound($"'{sessionId}' is not a session id.");
+        }
+
+        Ledger.Forget(sessionId);
+        List<LiveMicroVm> live;
+        lock (_gate)
+        {
+            live = [.. _machines.Values.Where(m => m.SessionId == sessionId)];
+        }
+
+        foreach (var machine in live)
+        {
+            machine.RequestStop("its session was removed");
+        }
+
+        await Task.WhenAll(live.Select(m => m.Removed));
+        Release(sessionId, long.MaxValue);
+        Logs.DeleteSession(sessionId);
+        var directory = _options.SessionDirectory(sessionId);
+        if (Directory.Exists(directory))
+        {
+            Directory.Delete(directory, recursive: true);
+        }
+
+        _logger.LogInformation("Session {Session} was removed from host {Host}", sessionId, HostId);
+    }
+
+    private int LeasedMiB() => _leases.Values.Sum(h => h.Lease.MemoryMiB);
+
+    private sealed record Held(HostLease Lease, DateTimeOffset At);
+}

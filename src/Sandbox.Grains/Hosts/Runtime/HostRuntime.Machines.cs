@@ -1,0 +1,282 @@
+using Microsoft.Extensions.Logging;
+using Sandbox.Abstractions;
+using Sandbox.Isolation.Backends;
+
+namespace Sandbox.Grains.Hosts.Runtime;
+
+/// <summary>Starting, watching and stopping microVMs.</summary>
+internal sealed partial class HostRuntime
+{
+    private readonly Dictionary<string, LiveMicroVm> _machines = new(StringComparer.Ordinal);
+
+    /// <summary>Starts a microVM, or joins its start. A lower generation of the session is killed first; a lower one than seen is refused.</summary>
+    public async Task<MicroVmStarted> StartMachineAsync(string vmId, MicroVmStart start)
+    {
+        LiveMicroVm machine;
+        lock (_gate)
+        {
+            if (_draining)
+            {
+                throw SandboxException.Unavailable($"Host {HostId} is being stopped.");
+            }
+
+            Ledger.Raise(start.SessionId, start.Generation);
+            if (!_machines.TryGetValue(vmId, out machine!))
+            {
+                var others = _machines.Values.Where(m => m.SessionId == start.SessionId).ToList();
+                if (others.Find(m => m.Generation >= start.Generation) is { } other)
+                {
+                    throw SandboxException.Conflict($"Session {start.SessionId} has microVM {other.VmId} for generation {other.Generation} already.");
+                }
+
+                machine = new LiveMicroVm(vmId, start);
+                _machines.Add(vmId, machine);
+                using (ExecutionContext.SuppressFlow())
+                {
+                    machine.Started = Task.Run(() => BringUpAsync(machine, others));
+                    machine.Removed = Task.Run(() => WatchAsync(machine));
+                }
+            }
+            else if (machine.Generation != start.Generation)
+            {
+                throw SandboxException.Conflict($"MicroVM {vmId} belongs to generation {machine.Generation}, not {start.Generation}.");
+            }
+        }
+
+        return await machine.Started;
+    }
+
+    /// <summary>Whether a microVM of a generation runs or is being started.</summary>
+    public bool IsAlive(string vmId, long generation)
+    {
+        lock (_gate)
+        {
+            return _machines.TryGetValue(vmId, out var machine) && machine.Generation == generation && machine.StopReason is null && !machine.Ended.IsCompleted;
+        }
+    }
+
+    /// <summary>Kills a microVM and returns when all it held is gone. Not finding it is no error.</summary>
+    public async Task StopMachineAsync(string vmId, long generation, string reason)
+    {
+        LiveMicroVm? machine;
+        lock (_gate)
+        {
+            _machines.TryGetValue(vmId, out machine);
+        }
+
+        if (machine is null)
+        {
+            return;
+        }
+
+        if (machine.Generation != generation)
+        {
+            throw SandboxException.Conflict($"MicroVM {vmId} belongs to generation {machine.Generation}, not {generation}.");
+        }
+
+        machine.RequestStop(reason);
+        await machine.Removed;
+    }
+
+    /// <summary>The tenant whose session has a directory on this host, or <see langword="null"/>.</summary>
+    public string? TenantOf(string sessionId)
+    {
+        if (!SandboxIds.IsSession(sessionId))
+        {
+            return null;
+        }
+
+        var file = Path.Combine(_options.SessionDirectory(sessionId), "tenant");
+        return File.Exists(file) ? File.ReadAllText(file) : null;
+    }
+
+    /// <summary>A machine that runs and is of the generation meant.</summary>
+    internal LiveMicroVm Get(string vmId, long generation)
+    {
+        LiveMicroVm? machine;
+        lock (_gate)
+        {
+            _machines.TryGetValue(vmId, out machine);
+        }
+
+        if (machine is null)
+        {
+            throw SandboxException.Unavailable($"MicroVM {vmId} does not run on host {HostId}.");
+        }
+
+        if (machine.Generation != generation)
+        {
+            throw SandboxException.Conflict($"MicroVM {vmId} belongs to generation {machine.Generation}, not {generation}.");
+        }
+
+        return machine.Machine is not null && machine.StopReason is null && !machine.Ended.IsCompleted
+            ? machine
+            : throw SandboxException.Unavailable($"MicroVM {vmId} is being started or stopped.");
+    }
+
+    private async Task<MicroVmStarted> BringUpAsync(LiveMicroVm machine, List<LiveMicroVm> stale)
+    {
+        foreach (var old in stale)
+        {
+            // Before anything else: two machines must never have the same disk open.
+            old.RequestStop($"its generation {old.Generation} was replaced by {machine.Generation}");
+            await old.Removed;
+        }
+
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(machine.Stopping.Token);
+        deadline.CancelAfter(_options.StartTimeout);
+        try
+        {
+            await _starts.WaitAsync(deadline.Token);
+            try
+            {
+                return await BootAsync(machine, deadline.Token);
+            }
+            finally
+            {
+                _starts.Release();
+            }
+        }
+        catch (OperationCanceledException) when (deadline.IsCancellationRequested)
+        {
+            throw SandboxException.Unavailable(machine.StopReason is { } reason
+                ? $"MicroVM {machine.VmId} was stopped while it started: {reason}."
+                : $"MicroVM {machine.VmId} did not start within {_options.StartTimeout.TotalSeconds:0} s.");
+        }
+        catch (IsolationException e)
+        {
+            _logger.LogWarning(e, "MicroVM {Vm} of session {Session} did not start", machine.VmId, machine.SessionId);
+            throw SandboxException.Unavailable(e.Message);
+        }
+        catch (Exception e) when (e is not SandboxException)
+        {
+            _logger.LogError(e, "MicroVM {Vm} of session {Session} did not start", machine.VmId, machine.SessionId);
+            throw new SandboxException(SandboxErrorCode.Internal, $"MicroVM {machine.VmId} did not start: {e.Message}");
+        }
+    }
+
+    private async Task<MicroVmStarted> BootAsync(LiveMicroVm machine, CancellationToken cancellationToken)
+    {
+        var start = machine.Start;
+        if (!_backends.TryGetValue(start.Backend, out var backend))
+        {
+            throw SandboxException.Unavailable($"Host {HostId} has no backend '{start.Backend}'; it has: {string.Join(", ", _backends.Keys.Order(StringComparer.Ordinal))}.");
+        }
+
+        var image = _images.VersionDirectory(start.Template, start.TemplateVersion);
+        if (!Directory.Exists(image))
+        {
+            throw SandboxException.Unavailable($"Host {HostId} does not have version {start.TemplateVersion} of template '{start.Template}'.");
+        }
+
+        var directory = _options.SessionDirectory(start.SessionId);
+        HostDirectories.CreatePassable(directory);
+        await File.WriteAllTextAsync(Path.Combine(directory, "tenant"), start.Tenant, cancellationToken);
+        var disk = Path.Combine(directory, "disk.img");
+        var diskExisted = File.Exists(disk);
+
+        machine.Machine = await backend.StartAsync(
+            new MicroVmSpec
+            {
+                Owner = new MicroVmOwner(machine.VmId, start.SessionId, start.Generation),
+                ImageDirectory = image,
+                Vcpus = start.Vcpus,
+                MemoryMiB = start.MemoryMiB,
+                DiskMiB = start.DiskMiB,
+                DiskPath = disk,
+                Hostname = "sandbox-" + start.SessionId[^8..],
+            },
+            cancellationToken);
+
+        var report = machine.Machine.StartReport;
+        var verdict = await backend.ProbeAsync(cancellationToken);
+        return new MicroVmStarted
+        {
+            Method = report.Method,
+            Accelerator = report.Accelerator,
+            Duration = report.Duration,
+            DiskExisted = diskExisted,
+            Warnings = verdict.Warnings,
+        };
+    }
+
+    /// <summary>Follows a machine to its end, whatever that is, and removes it.</summary>
+    private async Task WatchAsync(LiveMicroVm machine)
+    {
+        await ((Task)machine.Started).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ForceYielding);
+        var asked = true;
+        if (machine.Machine is { } vm)
+        {
+            var why = await WaitForEndAsync(machine, vm);
+            asked = machine.StopReason is not null;
+            machine.SetEnded(why);
+            _logger.LogInformation("MicroVM {Vm} of session {Session} generation {Generation} ended: {Why}", machine.VmId, machine.SessionId, machine.Generation, why);
+            try
+            {
+                await vm.DisposeAsync();
+            }
+            catch (Exception e)
+            {
+                _logger.LogError(e, "MicroVM {Vm} could not be removed whole; the reaper tries again", machine.VmId);
+            }
+
+            await Task.WhenAll(machine.Pumps.Values).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+        else
+        {
+            machine.SetEnded("it was not started");
+        }
+
+        lock (_gate)
+        {
+            _machines.Remove(machine.VmId);
+        }
+
+        Release(machine.SessionId, machine.Generation);
+        if (!asked)
+        {
+            using (ExecutionContext.SuppressFlow())
+            {
+                _ = Task.Run(() => TellSessionAsync(machine.SessionId, s => s.OnMicroVmEndedAsync(machine.Generation, machine.Ended.Result)));
+            }
+        }
+    }
+
+    private static async Task<string> WaitForEndAsync(LiveMicroVm machine, IMicroVm vm)
+    {
+        var stop = new TaskCompletionSource();
+        await using var registration = machine.Stopping.Token.Register(stop.SetResult);
+        var first = await Task.WhenAny(vm.Exited, vm.Guest.Closed, stop.Task);
+        if (first == vm.Guest.Closed)
+        {
+            // A machine that dies takes its channel with it: the machine's own word, if it comes at once, says more.
+            await Task.WhenAny(vm.Exited, Task.Delay(TimeSpan.FromSeconds(1)));
+        }
+
+        return machine.StopReason
+            ?? (vm.Exited.IsCompleted ? "its microVM ended: " + (await vm.Exited).Reason : "its guest agent was lost: " + await vm.Guest.Closed);
+    }
+
+    /// <summary>Tells a session grain something until it has heard it. The grain may be on a silo that is just dying: hence the patience.</summary>
+    private async Task TellSessionAsync(string sessionId, Func<ISessionGrain, Task> tell)
+    {
+        TenantContext.Set(TenantContext.System);
+        for (var attempt = 0; attempt < 60 && !_stopping.IsCancellationRequested; attempt++)
+        {
+            try
+            {
+                await tell(_grains.GetGrain<ISessionGrain>(sessionId));
+                return;
+            }
+            catch (SandboxException e) when (e.Code is SandboxErrorCode.NotFound or SandboxErrorCode.Conflict)
+            {
+                return;
+            }
+            catch (Exception e)
+            {
+                _logger.LogDebug(e, "Session {Session} cannot be told now; attempt {Attempt}", sessionId, attempt + 1);
+                await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << Math.Min(attempt, 6)))).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+using Microsoft.Extensions.Logging;
+using Sandbox.Abstractions;
+using Sandbox.Isolation.Backends;
+
+namespace Sandbox.Grains.Hosts.Runtime;
+
+/// <summary>Removes what nobody owns: leftovers of a crash, machines of sessions that moved on, leases never used, directories of sessions that are gone.</summary>
+internal sealed partial class HostRuntime
+{
+    private static readonly TimeSpan UnusedLeaseLife = TimeSpan.FromMinutes(5);
+    private DateTimeOffset _nextDirectorySweep;
+
+    private async Task ReapAsync(CancellationToken cancellationToken)
+    {
+        foreach (var backend in _backends.Values)
+        {
+            foreach (var leftover in await backend.ReapAsync(IsOurs, cancellationToken))
+            {
+                _logger.LogWarning("Removed a leftover of microVM {Vm} (session {Session}): {What}", leftover.Owner.VmId, leftover.Owner.SessionId, leftover.What);
+            }
+        }
+
+        ReapLeases();
+        Logs.CloseIdle(TimeSpan.FromMinutes(5));
+        await ReapStaleMachinesAsync();
+        await ReapDirectoriesAsync(cancellationToken);
+    }
+
+    private bool IsOurs(MicroVmOwner owner)
+    {
+        lock (_gate)
+        {
+            return _machines.TryGetValue(owner.VmId, out var machine) && machine.Generation == owner.Generation;
+        }
+    }
+
+    private void ReapLeases()
+    {
+        var oldest = _clock.GetUtcNow() - UnusedLeaseLife;
+        lock (_gate)
+        {
+            foreach (var held in _leases.Values.Where(h => h.At < oldest && !_machines.ContainsKey(h.Lease.VmId)).ToList())
+            {
+                _logger.LogWarning("The lease of session {Session} was never used and is given back", held.Lease.SessionId);
+                _leases.Remove(held.Lease.SessionId);
+            }
+        }
+    }
+
+    /// <summary>A session whose generation has moved on to another host, or that ended while this host could not be reached.</summary>
+    private async Task ReapStaleMachinesAsync()
+    {
+        List<LiveMicroVm> live;
+        lock (_gate)
+        {
+            live = [.. _machines.Values.Where(m => m.Machine is not null)];
+        }
+
+        foreach (var machine in live)
+        {
+            var session = await FindSessionAsync(machine.SessionId);
+            if (session is { Gone: true } || session?.Generation > machine.Generation)
+            {
+                machine.RequestStop(session.Value.Gone ? "its session ended" : $"its generation {machine.Generation} is stale");
+            }
+        }
+    }
+
+    private async Task ReapDirectoriesAsync(CancellationToken cancellationToken)
+    {
+        var now = _clock.GetUtcNow();
+        if (now < _nextDirectorySweep)
+        {
+            return;
+        }
+
+        _nextDirectorySweep = now + TimeSpan.FromHours(1);
+        foreach (var directory in Directory.EnumerateDirectories(Path.Combine(_options.DataDirectory, "sessions")))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            var sessionId = Path.GetFileName(directory);
+            if (SandboxIds.IsSession(sessionId) && await FindSessionAsync(sessionId) is { Known: false })
+            {
+                await ForgetSessionAsync(sessionId);
+            }
+        }
+    }
+
+    /// <summary>What the session says of itself, or <see langword="null"/> if it cannot be asked now.</summary>
+    private async Task<(bool Known, bool Gone, long Generation)?> FindSessionAsync(string sessionId)
+    {
+        try
+        {
+            var session = await _grains.GetGrain<ISessionGrain>(sessionId).GetAsync();
+            return (true, session.State is SessionState.Terminated or SessionState.Failed, session.Generation);
+        }
+        catch (SandboxException e) when (e.Code == SandboxErrorCode.NotFound)
+        {
+            return (false, true, 0);
+        }
+        catch (Exception e)
+        {
+            _logger.LogDebug(e, "Session {Session} cannot be asked now", sessionId);
+            return null;
+        }
+    }
+}

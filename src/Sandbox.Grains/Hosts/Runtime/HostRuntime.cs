@@ -1,0 +1,161 @@
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+using Orleans.Streams;
+using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts.Leases;
+using Sandbox.Grains.Output;
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Images;
+
+namespace Sandbox.Grains.Hosts.Runtime;
+
+/// <summary>
+/// What a host really is: the backends, the live microVMs, the pumps that carry output into logs, leases and generations. One for each silo. Grains come
+/// and go; what has a process, a file or a connection belongs here.
+/// </summary>
+internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle>, IDisposable
+{
+    private readonly HostOptions _options;
+    private readonly Dictionary<string, IIsolationBackend> _backends;
+    private readonly IGrainFactory _grains;
+    private readonly IServiceProvider _services;
+    private readonly TimeProvider _clock;
+    private readonly ILogger<HostRuntime> _logger;
+    private readonly ImageStore _images;
+    private readonly Lock _gate = new();
+    private readonly SemaphoreSlim _starts;
+    private readonly CancellationTokenSource _stopping = new();
+    private readonly List<Task> _loops = [];
+    private FileStream? _directoryLock;
+    private GenerationLedger? _ledger;
+    private bool _draining;
+
+    public HostRuntime(
+        IOptions<HostOptions> options,
+        IEnumerable<IIsolationBackend> backends,
+        IGrainFactory grains,
+        IOutputLogs logs,
+        IServiceProvider services,
+        ILogger<HostRuntime> logger)
+    {
+        _options = options.Value;
+        _backends = backends.ToDictionary(b => b.Name, StringComparer.Ordinal);
+        _grains = grains;
+        _services = services;
+        _clock = SandboxClock.Of(services);
+        _logger = logger;
+        Logs = logs;
+        HostId = HostIdentity.LoadOrCreate(_options);
+        _images = new ImageStore(_options.ImageRoot);
+        _starts = new SemaphoreSlim(_options.EffectiveConcurrentStarts);
+    }
+
+    /// <summary>This host.</summary>
+    public string HostId { get; }
+
+    /// <summary>Its output logs.</summary>
+    public IOutputLogs Logs { get; }
+
+    private GenerationLedger Ledger => _ledger ?? throw SandboxException.Unavailable($"Host {HostId} is still starting.");
+
+    /// <inheritdoc/>
+    public void Participate(ISiloLifecycle lifecycle)
+    {
+        lifecycle.Subscribe(nameof(HostRuntime) + ".Prepare", ServiceLifecycleStage.RuntimeInitialize, PrepareAsync, _ => Task.CompletedTask);
+        lifecycle.Subscribe(nameof(HostRuntime), ServiceLifecycleStage.Active, StartAsync, StopAsync);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _ledger?.Dispose();
+        _directoryLock?.Dispose();
+        _starts.Dispose();
+        _stopping.Dispose();
+    }
+
+    private Task PrepareAsync(CancellationToken cancellationToken)
+    {
+        HostDirectories.CreatePassable(_options.DataDirectory);
+        HostDirectories.CreatePassable(Path.Combine(_options.DataDirectory, "sessions"));
+        HostDirectories.CreatePrivate(_options.OutputDirectory);
+        try
+        {
+            // Two processes on one data directory would both believe that they own its disks.
+            _directoryLock = new FileStream(Path.Combine(_options.DataDirectory, "host.lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException e)
+        {
+            throw new InvalidOperationException(
+                $"The data directory {_options.DataDirectory} is in use by another process. Stop it, or give this one a directory of its own.", e);
+        }
+
+        _ledger = new GenerationLedger(Path.Combine(_options.DataDirectory, "generations.journal"), _clock);
+        return Task.CompletedTask;
+    }
+
+    private Task StartAsync(CancellationToken cancellationToken)
+    {
+        // Probing boots a guest and may take long: the silo does not wait for it, the scheduler does.
+        using (ExecutionContext.SuppressFlow())
+        {
+            _loops.Add(Task.Run(() => ProbeAsync(_stopping.Token), CancellationToken.None));
+            _loops.Add(Task.Run(() => EveryAsync(_options.ReportPeriod, ReportAsync), CancellationToken.None));
+            _loops.Add(Task.Run(() => EveryAsync(_options.ReapPeriod, ReapAsync), CancellationToken.None));
+        }
+
+        return Task.CompletedTask;
+    }
+
+    private async Task StopAsync(CancellationToken cancellationToken)
+    {
+        List<LiveMicroVm> live;
+        lock (_gate)
+        {
+            _draining = true;
+            live = [.. _machines.Values];
+        }
+
+        await ReportQuietlyAsync();
+        await _stopping.CancelAsync();
+        foreach (var machine in live)
+        {
+            machine.RequestStop("its host was stopped");
+        }
+
+        // Machines are killed whatever the token says: leaving them is worse than stopping late.
+        await Task.WhenAll(live.Select(m => m.Removed)).WaitAsync(TimeSpan.FromSeconds(30), CancellationToken.None)
+            .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.WhenAll(_loops).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        _ledger?.Dispose();
+        _directoryLock?.Dispose();
+    }
+
+    private async Task EveryAsync(TimeSpan period, Func<CancellationToken, Task> action)
+    {
+        TenantContext.Set(TenantContext.System);
+        using var timer = new PeriodicTimer(period);
+        try
+        {
+            do
+            {
+                try
+                {
+                    await action(_stopping.Token);
+                }
+                catch (Exception e) when (!_stopping.IsCancellationRequested)
+                {
+                    _logger.LogWarning(e, "Periodic work of host {Host} failed; it is repeated", HostId);
+                }
+            }
+            while (await timer.WaitForNextTickAsync(_stopping.Token));
+        }
+        catch (OperationCanceledException)
+        {
+            // The host stops.
+        }
+    }
+
+    private IStreamProvider Streams => _services.GetRequiredKeyedService<IStreamProvider>(OutputStreams.Provider);
+}

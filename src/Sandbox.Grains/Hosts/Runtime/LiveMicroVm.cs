@@ -1,0 +1,51 @@
+using System.Collections.Concurrent;
+using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts.Executions;
+using Sandbox.Isolation.Backends;
+
+namespace Sandbox.Grains.Hosts.Runtime;
+
+/// <summary>One microVM of this host, from the moment its start begins until everything it held is gone.</summary>
+internal sealed class LiveMicroVm(string vmId, MicroVmStart start)
+{
+    private readonly TaskCompletionSource<string> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private string? _stopReason;
+
+    public string VmId => vmId;
+
+    public MicroVmStart Start => start;
+
+    public string SessionId => start.SessionId;
+
+    public long Generation => start.Generation;
+
+    /// <summary>Cancels the start, or tells the watcher to kill.</summary>
+    public CancellationTokenSource Stopping { get; } = new();
+
+    /// <summary>The start under way or done.</summary>
+    public Task<MicroVmStarted> Started { get; set; } = null!;
+
+    /// <summary>The machine, once it runs.</summary>
+    public IMicroVm? Machine { get; set; }
+
+    /// <summary>Completes when all is removed.</summary>
+    public Task Removed { get; set; } = Task.CompletedTask;
+
+    public ConcurrentDictionary<string, ExecutionPump> Executions { get; } = new(StringComparer.Ordinal);
+
+    public ConcurrentDictionary<string, Task> Pumps { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Why the machine is gone; completes then.</summary>
+    public Task<string> Ended => _ended.Task;
+
+    /// <summary>Why it is being stopped on purpose, or <see langword="null"/>.</summary>
+    public string? StopReason => _stopReason;
+
+    public void RequestStop(string reason)
+    {
+        Interlocked.CompareExchange(ref _stopReason, reason, null);
+        Stopping.Cancel();
+    }
+
+    public void SetEnded(string why) => _ended.TrySetResult(why);
+}

@@ -1,0 +1,50 @@
+namespace Sandbox.Grains;
+
+/// <summary>What one host offers and where it keeps its things.</summary>
+public sealed class HostOptions
+{
+    /// <summary>
+    /// Host id, <c>[a-z0-9][a-z0-9.-]{0,62}</c>. Empty: made once and kept in the file <c>host-id</c> of <see cref="DataDirectory"/>, so that it survives restarts.
+    /// </summary>
+    public string HostId { get; set; } = "";
+
+    /// <summary>Where session disks, output logs and the ledger of generations live. One process at a time may use it.</summary>
+    public string DataDirectory { get; set; } = "/var/lib/sandbox";
+
+    /// <summary>Root of the template images (see <see cref="Isolation.Images.ImageStore"/>).</summary>
+    public string ImageRoot { get; set; } = Isolation.Images.ImageStore.DefaultRoot;
+
+    /// <summary>Memory that microVMs may have together, in MiB. 0: three quarters of the machine's.</summary>
+    public int MemoryMiB { get; set; }
+
+    /// <summary>Most microVMs at once. 0: eight for each core, at least 16.</summary>
+    public int MaxMicroVms { get; set; }
+
+    /// <summary>Most microVMs being started at once; others wait their turn. 0: as many as cores.</summary>
+    public int MaxConcurrentStarts { get; set; }
+
+    /// <summary>Most output bytes kept of an execution that names no limit of its own. Default 16 MiB.</summary>
+    public long DefaultOutputLimitBytes { get; set; } = 16L * 1024 * 1024;
+
+    /// <summary>How often the host reports itself to the scheduler. A host silent for 15 s gets no new sessions.</summary>
+    public TimeSpan ReportPeriod { get; set; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>How often leftovers are looked for and removed.</summary>
+    public TimeSpan ReapPeriod { get; set; } = TimeSpan.FromMinutes(1);
+
+    /// <summary>How long one request to a guest agent may take.</summary>
+    public TimeSpan GuestRequestTimeout { get; set; } = TimeSpan.FromSeconds(25);
+
+    /// <summary>How long a microVM may take to start, waiting for its turn included.</summary>
+    public TimeSpan StartTimeout { get; set; } = TimeSpan.FromSeconds(170);
+
+    internal int EffectiveMemoryMiB => MemoryMiB > 0 ? MemoryMiB : (int)Math.Min(int.MaxValue, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024) * 3 / 4);
+
+    internal int EffectiveMaxMicroVms => MaxMicroVms > 0 ? MaxMicroVms : Math.Max(16, Environment.ProcessorCount * 8);
+
+    internal int EffectiveConcurrentStarts => MaxConcurrentStarts > 0 ? MaxConcurrentStarts : Environment.ProcessorCount;
+
+    internal string SessionDirectory(string sessionId) => Path.Combine(DataDirectory, "sessions", sessionId);
+
+    internal string OutputDirectory => Path.Combine(DataDirectory, "outputs");
+}

@@ -1,0 +1,112 @@
+using Sandbox.Abstractions;
+
+namespace Sandbox.Grains.Scheduling;
+
+/// <summary>Chooses among hosts by what they report. A pure function, so that every rule has a test.</summary>
+internal static class PlacementPolicy
+{
+    /// <summary>A host that has said nothing for so long is not placed on.</summary>
+    public static readonly TimeSpan Silence = TimeSpan.FromSeconds(15);
+
+    /// <summary>Chooses a host for a request.</summary>
+    /// <exception cref="SandboxException">None fits; the message says of each host why not.</exception>
+    public static Placement Choose(PlacementRequest request, IReadOnlyCollection<HostReport> hosts, DateTimeOffset now)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(hosts);
+        var reasons = new List<string>();
+        var full = false;
+        var fitting = new List<(HostReport Host, HostBackend Backend)>();
+        foreach (var host in hosts.OrderBy(h => h.HostId, StringComparer.Ordinal))
+        {
+            if (Refusal(request, host, now, out var backend, out var lacksRoom) is { } reason)
+            {
+                reasons.Add($"{host.HostId}: {reason}");
+                full |= lacksRoom;
+            }
+            else
+            {
+                fitting.Add((host, backend!));
+            }
+        }
+
+        if (fitting.Count == 0)
+        {
+            var looked = reasons.Count > 0 ? string.Join("; ", reasons) : "no host has reported yet";
+            throw new SandboxException(
+                full ? SandboxErrorCode.ResourceExhausted : SandboxErrorCode.Unavailable,
+                $"No host can take a session of template '{request.Template}' with {request.MemoryMiB} MiB ({looked}).");
+        }
+
+        // The preferred host first, then hardware virtualisation, then the most free memory; ids break ties, so that the choice can be repeated.
+        var (chosen, use) = fitting
+            .OrderByDescending(f => f.Host.HostId == request.PreferredHost)
+            .ThenByDescending(f => f.Backend.Accelerator == "kvm")
+            .ThenByDescending(f => f.Host.MemoryMiB - f.Host.MemoryLeasedMiB)
+            .ThenBy(f => f.Host.HostId, StringComparer.Ordinal)
+            .First();
+        return new Placement(chosen.HostId, use.Name, chosen.Templates[request.Template]);
+    }
+
+    private static string? Refusal(PlacementRequest request, HostReport host, DateTimeOffset now, out HostBackend? backend, out bool lacksRoom)
+    {
+        backend = null;
+        lacksRoom = false;
+        if (request.PreferredHostOnly && host.HostId != request.PreferredHost)
+        {
+            return "it does not have the session's disk";
+        }
+
+        if (now - host.At > Silence)
+        {
+            return $"silent for {(now - host.At).TotalSeconds:0} s";
+        }
+
+        if (host.Draining)
+        {
+            return "it is being stopped";
+        }
+
+        if (request.Excluded.Contains(host.HostId))
+        {
+            return "it was tried already";
+        }
+
+        if (!host.Templates.ContainsKey(request.Template))
+        {
+            return $"it does not have template '{request.Template}'";
+        }
+
+        var named = host.Backends.Where(b => request.Backend is null || b.Name == request.Backend).ToList();
+        if (named.Count == 0)
+        {
+            return request.Backend is null ? "it has no isolation backend" : $"it has no backend '{request.Backend}'";
+        }
+
+        var usable = named.Where(b => b.Usable).ToList();
+        if (usable.Count == 0)
+        {
+            return string.Join(", ", named.Select(b => $"backend {b.Name} is not usable ({b.Reason})"));
+        }
+
+        backend = usable.Find(b => b.HardwareIsolation) ?? usable[0];
+        if (request.Untrusted && !backend.HardwareIsolation)
+        {
+            return $"backend {backend.Name} shares the host's kernel, and the session's code is untrusted";
+        }
+
+        if (host.MicroVms >= host.MaxMicroVms)
+        {
+            lacksRoom = true;
+            return $"it has {host.MicroVms} microVMs, the most it takes";
+        }
+
+        if (host.MemoryMiB - host.MemoryLeasedMiB < request.MemoryMiB)
+        {
+            lacksRoom = true;
+            return $"{host.MemoryMiB - host.MemoryLeasedMiB} MiB of its {host.MemoryMiB} MiB are free";
+        }
+
+        return null;
+    }
+}

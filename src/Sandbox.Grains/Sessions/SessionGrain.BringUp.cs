@@ -1,0 +1,276 @@
+using Microsoft.Extensions.Logging;
+using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts.Executions;
+using Sandbox.Grains.Sessions.State;
+
+namespace Sandbox.Grains.Sessions;
+
+/// <summary>Bringing a microVM up, for a new session and for one that lost its own. Runs beside the calls; what it needs to go on after a crash is stored.</summary>
+internal sealed partial class SessionGrain
+{
+    private static readonly TimeSpan PlacementPatience = TimeSpan.FromSeconds(45);
+    private Task _bringUp = Task.CompletedTask;
+
+    private void BeginBringUp()
+    {
+        if (_bringUp.IsCompleted)
+        {
+            _bringUp = BringUpAsync();
+        }
+    }
+
+    private async Task BringUpAsync()
+    {
+        // Not before the call that asked for it has its answer under way; and for the system, whoever asked.
+        await Task.Yield();
+        TenantContext.Set(TenantContext.System);
+        try
+        {
+            while (Document.State is SessionState.Creating or SessionState.Resuming)
+            {
+                var creating = Document.State == SessionState.Creating;
+                await (creating ? CreateMachineAsync() : BringBackAsync());
+            }
+        }
+        catch (Exception e)
+        {
+            // Storage is away, most likely. The state says that a start is due: the reminder, or the next activation, takes it up.
+            _logger.LogError(e, "Session {Session} could not be brought up now", Id);
+            DeactivateOnIdle();
+        }
+    }
+
+    /// <summary>A new session: any host that fits, and another if one fails.</summary>
+    private async Task CreateMachineAsync()
+    {
+        var tried = new List<string>();
+        SandboxException? last = null;
+        var begun = Now;
+        while (Document.State == SessionState.Creating)
+        {
+            Placement placement;
+            try
+            {
+                placement = await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(Needs() with { Excluded = tried });
+            }
+            catch (Exception e)
+            {
+                // A host that restarts, or still probes its backends, is worth a little patience; a request that no host can ever serve is not.
+                var known = e as SandboxException ?? SandboxException.Unavailable($"No host could be chosen: {e.Message}");
+                if (tried.Count == 0 && known.Code == SandboxErrorCode.Unavailable && Now - begun < PlacementPatience)
+                {
+                    await Task.Delay(_options.RetryDelay);
+                    continue;
+                }
+
+                await FailAsync((last ?? known).Message, Document.Generation);
+                return;
+            }
+
+            last = await TryStartAsync(placement, SessionState.Creating);
+            if (last is null)
+            {
+                return;
+            }
+
+            tried.Add(placement.HostId);
+            if (tried.Count >= _options.StartAttempts && Document.State == SessionState.Creating)
+            {
+                await FailAsync(last.Message, Document.Generation);
+                return;
+            }
+        }
+    }
+
+    /// <summary>A session that lost its microVM: only the host that has its disk will do, and it may need time to come back.</summary>
+    private async Task BringBackAsync()
+    {
+        var host = Document.HostId!;
+        var begun = Document.StateChangedAt;
+        var failures = 0;
+        while (Document.State == SessionState.Resuming)
+        {
+            SandboxException? error;
+            try
+            {
+                var placement = await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(Needs() with { PreferredHost = host, PreferredHostOnly = true });
+                error = await TryStartAsync(placement with { TemplateVersion = Document.TemplateVersion ?? placement.TemplateVersion }, SessionState.Resuming);
+                failures += error is null ? 0 : 1;
+            }
+            catch (SandboxException e)
+            {
+                error = e;
+            }
+            catch (Exception e)
+            {
+                error = SandboxException.Unavailable(e.Message);
+            }
+
+            if (error is null)
+            {
+                return;
+            }
+
+            if (Document.State == SessionState.Resuming && (failures >= _options.StartAttempts || Now - begun > _options.HostReturnTimeout))
+            {
+                await FailAsync($"it lost its microVM ({Document.Cause}) and could not be brought back on host {host}, which has its disk: {error.Message}", Document.Generation);
+                return;
+            }
+
+            await Task.Delay(_options.RetryDelay);
+        }
+    }
+
+    /// <summary>One attempt on one host. <see langword="null"/>: done, or the session moved on meanwhile. Else what went wrong.</summary>
+    private async Task<SandboxException?> TryStartAsync(Placement placement, SessionState expected)
+    {
+        await StopMachineAsync(Document, "its start is repeated");
+
+        // The generation rises in storage before anything happens in the world: whoever acts for an older one is refused from now on.
+        await _session.UpdateAsync(d => d.State == expected
+            ? d with
+            {
+                Generation = d.Generation + 1,
+                HostId = placement.HostId,
+                VmId = $"vm-{Id[4..]}-{d.Generation + 1}",
+                Backend = placement.Backend,
+                TemplateVersion = placement.TemplateVersion,
+                HostsUsed = d.HostsUsed.Contains(placement.HostId) ? d.HostsUsed : [.. d.HostsUsed, placement.HostId],
+            }
+            : d);
+        var mine = Document;
+        if (mine.State != expected)
+        {
+            return null;
+        }
+
+        try
+        {
+            var host = _grains.GetGrain<IHostGrain>(placement.HostId);
+            if (!await host.TryReserveAsync(new HostLease(Id, mine.Generation, mine.VmId!, mine.Vcpus, mine.MemoryMiB)))
+            {
+                return new SandboxException(SandboxErrorCode.ResourceExhausted, $"Host {placement.HostId} has no room now.");
+            }
+
+            if (expected == SessionState.Resuming)
+            {
+                // The reservation has ended the old machine and its pumps: what their logs say now is final.
+                await CloseLostExecutionsAsync(host, mine);
+            }
+
+            var started = await Machine(mine).StartAsync(StartOf(mine));
+            await BecomeRunningAsync(mine, started, expected);
+            return null;
+        }
+        catch (Exception e)
+        {
+            _logger.LogWarning(e, "Session {Session} generation {Generation} did not start on host {Host}", Id, mine.Generation, placement.HostId);
+            await QuietlyAsync(() => StopMachineAsync(mine, "its start failed"), "stopping the microVM");
+            return e as SandboxException ?? SandboxException.Unavailable($"Host {placement.HostId} could not be used: {e.Message}");
+        }
+    }
+
+    private async Task BecomeRunningAsync(SessionDocument mine, MicroVmStarted started, SessionState expected)
+    {
+        var now = Now;
+        await _session.UpdateAsync(d =>
+        {
+            if (d.State != expected || d.Generation != mine.Generation)
+            {
+                return d;
+            }
+
+            var next = SessionStateMachine.Move(d, SessionState.Running, null, now) with
+            {
+                Accelerator = started.Accelerator,
+                StartMethod = started.Method,
+                StartDuration = now - (expected == SessionState.Creating ? d.CreatedAt : d.StateChangedAt),
+                Warnings = [.. started.Warnings],
+                LastActivityAt = now,
+            };
+            return expected == SessionState.Creating ? next : next with { Recoveries = [.. d.Recoveries.TakeLast(49), RecoveryOf(d, started, now)] };
+        });
+        if (Document.State != SessionState.Running || Document.Generation != mine.Generation)
+        {
+            // It was ended while it started: nobody wants this machine.
+            await QuietlyAsync(() => StopMachineAsync(mine, "its session ended while it started"), "stopping the microVM");
+            if (Document.IsFinal)
+            {
+                await CleanUpAsync();
+            }
+
+            return;
+        }
+
+        _verified = mine.Generation;
+        Touch();
+        Announce();
+        await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+    }
+
+    private static SessionRecovery RecoveryOf(SessionDocument d, MicroVmStarted started, DateTimeOffset now) => new(
+        now,
+        d.Generation,
+        d.Cause ?? "its microVM was lost",
+        started.DiskExisted ? "files on disk" : "nothing",
+        started.DiskExisted ? "processes, variables" : "files, processes, variables");
+
+    /// <summary>Every execution that ran gets its truthful end: what its log says, or that it was lost.</summary>
+    private async Task CloseLostExecutionsAsync(IHostGrain host, SessionDocument mine)
+    {
+        var why = mine.Cause ?? "its microVM was lost";
+        var exits = new Dictionary<string, ExecutionExit>(StringComparer.Ordinal);
+        foreach (var execution in _executions.Running.Where(e => e.Generation < mine.Generation).ToList())
+        {
+            var lost = ExitTranslator.Lost(why, new ExecutionFacts { IsCode = execution.ContextId is not null }, Now - execution.StartedAt);
+            exits[execution.Id] = await host.SealExecutionAsync(Id, execution.Id, lost) ?? lost;
+        }
+
+        if (exits.Count > 0)
+        {
+            await _executions.ChangeAsync(e => exits.TryGetValue(e.Id, out var exit) ? e with { State = ExecutionState.Ended, EndedAt = Now, Exit = exit } : e);
+        }
+    }
+
+    private async Task StopMachineAsync(SessionDocument d, string reason)
+    {
+        if (d.HostId is null || d.VmId is null)
+        {
+            return;
+        }
+
+        try
+        {
+            await Machine(d).StopAsync(d.Generation, reason).WaitAsync(LongestWait);
+            await _grains.GetGrain<IHostGrain>(d.HostId).ReleaseAsync(Id, d.Generation).WaitAsync(LongestWait);
+        }
+        catch (Exception e)
+        {
+            // The host is away, and its machines with it; if it only seems so, it refuses the old generation and reaps it.
+            _logger.LogInformation(e, "MicroVM {Vm} of session {Session} could not be stopped", d.VmId, Id);
+        }
+    }
+
+    private IMicroVmGrain Machine(SessionDocument d) => _grains.GetGrain<IMicroVmGrain>($"{d.HostId}/{d.VmId}");
+
+    private PlacementRequest Needs() => new()
+    {
+        Template = Document.Template,
+        MemoryMiB = Document.MemoryMiB,
+        Backend = Document.RequestedBackend,
+        Untrusted = Document.Untrusted,
+    };
+
+    private static MicroVmStart StartOf(SessionDocument d) => new()
+    {
+        SessionId = d.Id,
+        Tenant = d.Tenant,
+        Generation = d.Generation,
+        Template = d.Template,
+        TemplateVersion = d.TemplateVersion!,
+        Backend = d.Backend!,
+        Vcpus = d.Vcpus,
+        MemoryMiB = d.MemoryMiB,
+        DiskMiB = d.DiskMiB,
+    };
+}

@@ -1,0 +1,232 @@
+using Microsoft.Extensions.Logging;
+using Sandbox.Abstractions;
+using Sandbox.Grains.Sessions.State;
+using Sandbox.Grains.Sessions.Validation;
+using Sandbox.Grains.Tenants;
+
+namespace Sandbox.Grains.Sessions;
+
+/// <summary>Create, look, set, end.</summary>
+internal sealed partial class SessionGrain
+{
+    private static readonly TimeSpan LongestWait = TimeSpan.FromSeconds(20);
+
+    public async Task<SessionInfo> CreateAsync(CreateSessionRequest request, string? idempotencyKey)
+    {
+        if (!SandboxIds.IsSession(Id))
+        {
+            throw SandboxException.Invalid("id", "That is not a session id. Make one with SandboxIds.NewSession().");
+        }
+
+        if (TenantContext.Current is not { } tenant || !TenantNames.IsTenant(tenant))
+        {
+            throw new SandboxException(SandboxErrorCode.Unauthenticated, "A session is created for a tenant, and the call names none.");
+        }
+
+        SessionValidation.Check(request, _options);
+        Idempotency.Validate(idempotencyKey);
+        var fingerprint = Idempotency.Fingerprint(request);
+        if (Document.State != SessionState.None)
+        {
+            return Idempotency.Find(Document.Keys, idempotencyKey, "create", fingerprint) is not null
+                ? Info()
+                : throw new SandboxException(SandboxErrorCode.AlreadyExists, $"Session '{Id}' exists already.");
+        }
+
+        var template = await FindTemplateAsync(request.Template);
+        await CheckQuotaAsync(tenant);
+        var now = Now;
+        var document = new SessionDocument
+        {
+            Id = Id,
+            Tenant = tenant,
+            Template = request.Template,
+            RequestedBackend = request.Backend,
+            Vcpus = request.Vcpus ?? template.Current.Vcpus,
+            MemoryMiB = request.MemoryMiB ?? template.Current.MemoryMiB,
+            DiskMiB = request.DiskMiB ?? template.Current.DiskMiB,
+            CreatedAt = now,
+            LastActivityAt = now,
+            IdleTimeout = request.IdleTimeout ?? _options.DefaultIdleTimeout,
+            MaxLifetime = request.MaxLifetime ?? _options.DefaultMaxLifetime,
+            Env = new(request.Env, StringComparer.Ordinal),
+            Metadata = new(request.Metadata, StringComparer.Ordinal),
+            Untrusted = request.Untrusted,
+            Languages = [.. template.Current.Languages],
+            Keys = Idempotency.Add([], idempotencyKey, "create", fingerprint),
+        };
+
+        // The index first: an entry without a session is harmless, a session without an entry could not be found again.
+        var index = IndexShard(tenant);
+        await index.AddAsync(Id, now);
+        try
+        {
+            await _session.UpdateAsync(d => d.State == SessionState.None
+                ? SessionStateMachine.Move(document, SessionState.Creating, null, now)
+                : throw new SandboxException(SandboxErrorCode.AlreadyExists, $"Session '{Id}' exists already."));
+        }
+        catch (SandboxException) when (Document.State == SessionState.None)
+        {
+            await QuietlyAsync(() => index.RemoveAsync(Id), "taking the session out of the index");
+            throw;
+        }
+
+        Touch();
+        await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+        StartClock();
+        BeginBringUp();
+        return Info();
+    }
+
+    public Task<SessionInfo> GetAsync()
+    {
+        RequireExists();
+        return Task.FromResult(Info());
+    }
+
+    public async Task<SessionInfo> WaitUntilSettledAsync(TimeSpan wait)
+    {
+        RequireExists();
+        await WaitSettledAsync(wait > LongestWait ? LongestWait : wait);
+        return Info();
+    }
+
+    public async Task<SessionInfo> SetTimeoutsAsync(TimeSpan? idleTimeout, TimeSpan? maxLifetime, string? idempotencyKey)
+    {
+        RequireExists();
+        SessionValidation.CheckTimeouts(idleTimeout, maxLifetime, _options);
+        Idempotency.Validate(idempotencyKey);
+        var fingerprint = Idempotency.Fingerprint(idleTimeout, maxLifetime);
+        await _session.UpdateAsync(d =>
+        {
+            if (Idempotency.Find(d.Keys, idempotencyKey, "setTimeouts", fingerprint) is not null)
+            {
+                return d;
+            }
+
+            RequireNotEnded(d);
+            return d with
+            {
+                IdleTimeout = idleTimeout ?? d.IdleTimeout,
+                MaxLifetime = maxLifetime ?? d.MaxLifetime,
+                LastActivityAt = Now,
+                Keys = Idempotency.Add(d.Keys, idempotencyKey, "setTimeouts", fingerprint),
+            };
+        });
+        Touch();
+        await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+        return Info();
+    }
+
+    public async Task<SessionInfo> TerminateAsync(string? idempotencyKey)
+    {
+        RequireExists();
+        Idempotency.Validate(idempotencyKey);
+        Idempotency.Find(Document.Keys, idempotencyKey, "terminate", "");
+        await EndAsync("deleted by its owner", idempotencyKey);
+        return Info();
+    }
+
+    /// <summary>Ends the session on purpose. Stored first; then whoever waits is told; then what it held is removed.</summary>
+    private async Task EndAsync(string cause, string? idempotencyKey)
+    {
+        await _session.UpdateAsync(d => d.IsFinal
+            ? d
+            : SessionStateMachine.Move(d, SessionState.Terminated, cause, Now) with { Keys = Idempotency.Add(d.Keys, idempotencyKey, "terminate", "") });
+        Announce();
+        await CleanUpAsync();
+    }
+
+    /// <summary>Ends the session by a fault. Outputs stay readable until its retention passes or it is deleted.</summary>
+    private async Task FailAsync(string cause, long generation)
+    {
+        await _session.UpdateAsync(d => d.IsFinal || d.Generation != generation ? d : SessionStateMachine.Move(d, SessionState.Failed, cause, Now));
+        if (Document.State == SessionState.Failed)
+        {
+            Announce();
+            _logger.LogWarning("Session {Session} failed: {Cause}", Id, cause);
+            await QuietlyAsync(() => StopMachineAsync(Document, "its session failed"), "stopping the microVM");
+            await QuietlyAsync(() => EndExecutionsAsync(ExitReason.Lost, "lost: " + cause), "closing executions");
+            await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+        }
+    }
+
+    /// <summary>Removes everything an ended session holds anywhere. What cannot be reached now is tried again by the reminder.</summary>
+    private async Task CleanUpAsync()
+    {
+        await QuietlyAsync(() => EndExecutionsAsync(ExitReason.Killed, "ended with its session: " + Document.Cause), "closing executions");
+        foreach (var host in Document.HostsUsed.ToList())
+        {
+            await QuietlyAsync(
+                async () =>
+                {
+                    await _grains.GetGrain<IHostGrain>(host).ForgetSessionAsync(Id).WaitAsync(LongestWait);
+                    await _session.UpdateAsync(d => d with { HostsUsed = [.. d.HostsUsed.Where(h => h != host)] });
+                },
+                $"removing the session from host {host}");
+        }
+
+        await QuietlyAsync(() => IndexShard(Document.Tenant).RemoveAsync(Id), "taking the session out of the index");
+        await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+    }
+
+    private Task EndExecutionsAsync(ExitReason reason, string message) => _executions.ChangeAsync(e => e with
+    {
+        State = ExecutionState.Ended,
+        EndedAt = Now,
+        Exit = new ExecutionExit { Reason = reason, ExitCode = 137, Signal = 9, Message = message, WallTime = Now - e.StartedAt },
+    });
+
+    private async Task<TemplateInfo> FindTemplateAsync(string template)
+    {
+        try
+        {
+            return await _grains.GetGrain<ITemplateGrain>(template).GetAsync();
+        }
+        catch (SandboxException e) when (e.Code == SandboxErrorCode.NotFound)
+        {
+            var hosts = await _grains.GetGrain<ISchedulerGrain>(0).ListHostsAsync();
+            var known = hosts.SelectMany(h => h.Templates.Keys).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).ToList();
+            throw SandboxException.Invalid(
+                "template",
+                $"There is no template '{template}'. " + (known.Count > 0 ? $"Known are: {string.Join(", ", known)}." : "No host has any template yet; build one with 'sandbox image build'."));
+        }
+    }
+
+    private async Task CheckQuotaAsync(string tenant)
+    {
+        if (_options.MaxSessionsPerTenant <= 0)
+        {
+            return;
+        }
+
+        var shards = await Task.WhenAll(Enumerable.Range(0, ISessionIndexGrain.Shards).Select(i => _grains.GetGrain<ISessionIndexGrain>($"{tenant}/{i}").ListAsync()));
+        var count = shards.Sum(s => s.Count);
+        if (count >= _options.MaxSessionsPerTenant)
+        {
+            throw new SandboxException(SandboxErrorCode.ResourceExhausted, $"The tenant has {count} sessions, the most it may have. Delete some first.");
+        }
+    }
+
+    private ISessionIndexGrain IndexShard(string tenant) => _grains.GetGrain<ISessionIndexGrain>($"{tenant}/{SandboxIds.ShardOf(Id)}");
+
+    private void RequireNotEnded(SessionDocument d)
+    {
+        if (d.IsFinal)
+        {
+            throw SandboxException.Conflict($"Session '{Id}' is {SessionStateMachine.Word(d.State)}: {d.Cause}.");
+        }
+    }
+
+    private async Task QuietlyAsync(Func<Task> action, string what)
+    {
+        try
+        {
+            await action();
+        }
+        catch (Exception e)
+        {
+            _logger.LogWarning(e, "Session {Session}: {What} failed", Id, what);
+        }
+    }
+}

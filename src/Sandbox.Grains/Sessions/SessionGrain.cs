@@ -1,0 +1,131 @@
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+using Sandbox.Abstractions;
+using Sandbox.Grains.Sessions.State;
+using Sandbox.Grains.Tenants;
+
+namespace Sandbox.Grains.Sessions;
+
+/// <summary>
+/// A session. What is true of it is what is stored (<see cref="Durable{T}"/>); everything else here can be lost with the activation. Calls interleave, so no method
+/// trusts what it read before an <c>await</c>: changes are functions of the stored document.
+/// </summary>
+internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionExecutions, ISessionContexts, ISessionFiles, IRemindable, ITenantOwned
+{
+    private readonly SessionOptions _options;
+    private readonly IGrainFactory _grains;
+    private readonly ILogger<SessionGrain> _logger;
+    private readonly TimeProvider _clock;
+    private readonly Durable<SessionDocument> _session;
+    private readonly Durable<ExecutionsDocument> _recent;
+    private readonly Durable<ExecutionArchive> _archive;
+    private readonly ExecutionIndex _executions;
+    private readonly List<TaskCompletionSource> _settling = [];
+    private DateTimeOffset _lastActivity;
+
+    public SessionGrain(
+        [PersistentState("session", StorageNames.Provider)] IPersistentState<SessionDocument> session,
+        [PersistentState("executions", StorageNames.Provider)] IPersistentState<ExecutionsDocument> executions,
+        [PersistentState("execution-archive", StorageNames.Provider)] IPersistentState<ExecutionArchive> archive,
+        IOptions<SessionOptions> options,
+        IGrainFactory grains,
+        IServiceProvider services,
+        ILogger<SessionGrain> logger)
+    {
+        _options = options.Value;
+        _grains = grains;
+        _logger = logger;
+        _clock = SandboxClock.Of(services);
+        _session = new Durable<SessionDocument>(session, "The session's state", logger, DeactivateOnIdle);
+        _recent = new Durable<ExecutionsDocument>(executions, "The session's executions", logger, DeactivateOnIdle);
+        _archive = new Durable<ExecutionArchive>(archive, "The session's older executions", logger, DeactivateOnIdle);
+        _executions = new ExecutionIndex(_recent, _archive);
+    }
+
+    /// <inheritdoc/>
+    public string? Tenant => Document.State == SessionState.None ? null : Document.Tenant;
+
+    private string Id => this.GetPrimaryKeyString();
+
+    private SessionDocument Document => _session.Current;
+
+    private DateTimeOffset Now => _clock.GetUtcNow();
+
+    /// <inheritdoc/>
+    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    {
+        _session.Load();
+        _recent.Load();
+        _archive.Load();
+        _lastActivity = Document.LastActivityAt;
+        if (Document.State != SessionState.None)
+        {
+            StartClock();
+        }
+
+        if (Document.State is SessionState.Creating or SessionState.Resuming)
+        {
+            // The start was interrupted: the silo that ran it is gone. A new generation makes sure that whatever it still does is refused.
+            BeginBringUp();
+        }
+
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override async Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken)
+    {
+        if (Document.State == SessionState.Running && _lastActivity > Document.LastActivityAt && reason.ReasonCode != DeactivationReasonCode.ActivationFailed)
+        {
+            try
+            {
+                await StoreActivityAsync();
+            }
+            catch (SandboxException e)
+            {
+                _logger.LogDebug(e, "The last activity of session {Session} was not stored", Id);
+            }
+        }
+    }
+
+    private SessionInfo Info() => Document.ToInfo(_lastActivity > Document.LastActivityAt ? _lastActivity : Document.LastActivityAt);
+
+    private void Touch() => _lastActivity = Now;
+
+    private void RequireExists()
+    {
+        if (Document.State == SessionState.None)
+        {
+            throw SandboxException.NotFound($"There is no session '{Id}'.");
+        }
+    }
+
+    /// <summary>Wakes everybody who waits for the session to settle.</summary>
+    private void Announce()
+    {
+        if (Document.IsTransitional)
+        {
+            return;
+        }
+
+        foreach (var waiter in _settling)
+        {
+            waiter.TrySetResult();
+        }
+
+        _settling.Clear();
+    }
+
+    private async Task WaitSettledAsync(TimeSpan wait)
+    {
+        if (!Document.IsTransitional || wait <= TimeSpan.Zero)
+        {
+            return;
+        }
+
+        var waiter = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _settling.Add(waiter);
+        await Task.WhenAny(waiter.Task, Task.Delay(wait));
+        _settling.Remove(waiter);
+    }
+}

@@ -1,0 +1,75 @@
+using Sandbox.Abstractions;
+
+namespace Sandbox.Grains.Sessions.State;
+
+/// <summary>
+/// The executions of a session: the newest 1000, durable. Recent ones are in one small document; ended ones move in runs to the archive, so that
+/// the cost of a write does not grow with the session's age.
+/// </summary>
+internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable<ExecutionArchive> archive)
+{
+    /// <summary>Most executions remembered.</summary>
+    public const int Capacity = 1000;
+
+    /// <summary>How many move to the archive together.</summary>
+    public const int ArchiveRun = 64;
+
+    public IReadOnlyList<IdempotencyRecord> Keys => recent.Current.Keys;
+
+    public IEnumerable<ExecutionInfo> Running => recent.Current.Entries.Where(e => e.State != ExecutionState.Ended);
+
+    public bool HasRunning => recent.Current.Entries.Exists(e => e.State != ExecutionState.Ended);
+
+    public ExecutionInfo? Find(string id) => recent.Current.Entries.Find(e => e.Id == id) ?? archive.Current.Entries.Find(e => e.Id == id);
+
+    /// <summary>Newest first.</summary>
+    public IReadOnlyList<ExecutionInfo> List(int limit)
+    {
+        var recentIds = recent.Current.Entries.Select(e => e.Id).ToHashSet(StringComparer.Ordinal);
+        return [.. Enumerable.Reverse(recent.Current.Entries)
+            .Concat(Enumerable.Reverse(archive.Current.Entries).Where(e => !recentIds.Contains(e.Id)))
+            .Take(Math.Min(limit, Capacity))];
+    }
+
+    public Task AddAsync(ExecutionInfo execution, string? key, string fingerprint) => recent.UpdateAsync(d => d with
+    {
+        Entries = [.. d.Entries, execution],
+        Keys = Idempotency.Add(d.Keys, key, "startExecution", fingerprint, execution.Id),
+    });
+
+    /// <summary>Changes entries that have not ended; those that have are final.</summary>
+    public async Task ChangeAsync(Func<ExecutionInfo, ExecutionInfo> change)
+    {
+        await recent.UpdateAsync(d =>
+        {
+            var next = d.Entries.ConvertAll(e => e.State == ExecutionState.Ended ? e : change(e));
+            return next.SequenceEqual(d.Entries) ? d : d with { Entries = next };
+        });
+        await ArchiveAsync();
+    }
+
+    public async Task ClearAsync()
+    {
+        await recent.ClearAsync();
+        await archive.ClearAsync();
+    }
+
+    private async Task ArchiveAsync()
+    {
+        if (recent.Current.Entries.Count(e => e.State == ExecutionState.Ended) < 2 * ArchiveRun)
+        {
+            return;
+        }
+
+        var run = recent.Current.Entries.Where(e => e.State == ExecutionState.Ended).Take(ArchiveRun).ToList();
+        var ids = run.Select(e => e.Id).ToHashSet(StringComparer.Ordinal);
+
+        // Archive first: a crash in between leaves them in both, which readers tell apart; the other order would lose them.
+        await archive.UpdateAsync(d =>
+        {
+            var all = d.Entries.Where(e => !ids.Contains(e.Id)).Concat(run).ToList();
+            return d with { Entries = [.. all.Skip(Math.Max(0, all.Count - (Capacity - ArchiveRun)))] };
+        });
+        await recent.UpdateAsync(d => d with { Entries = [.. d.Entries.Where(e => !ids.Contains(e.Id))] });
+    }
+}

@@ -1,0 +1,120 @@
+using System.Text;
+using System.Text.RegularExpressions;
+using Sandbox.Abstractions;
+
+namespace Sandbox.Grains.Sessions.Validation;
+
+/// <summary>Checks a new session's request. Fields are named as the JSON API spells them.</summary>
+internal static partial class SessionValidation
+{
+    private static readonly TimeSpan Second = TimeSpan.FromSeconds(1);
+
+    public static void Check(CreateSessionRequest request, SessionOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (!Isolation.Images.ImageStore.IsTemplateName(request.Template ?? ""))
+        {
+            throw SandboxException.Invalid("template", "A template id has 1 to 40 lower-case letters, digits and hyphens and begins with a letter.");
+        }
+
+        if (request.Backend is { } backend && !BackendName().IsMatch(backend))
+        {
+            throw SandboxException.Invalid("backend", "A backend's name has 1 to 40 lower-case letters, digits and hyphens.");
+        }
+
+        CheckRange("vcpus", request.Vcpus, 1, Math.Min(32, options.MaxVcpus), "vCPUs");
+        CheckRange("memoryMiB", request.MemoryMiB, 128, Math.Min(65536, options.MaxMemoryMiB), "MiB of memory");
+        CheckRange("diskMiB", request.DiskMiB, 64, Math.Min(1048576, options.MaxDiskMiB), "MiB of disk");
+        CheckTimeouts(request.IdleTimeout, request.MaxLifetime, options);
+        CheckEnv("env", request.Env);
+        CheckMetadata(request.Metadata);
+    }
+
+    public static void CheckTimeouts(TimeSpan? idle, TimeSpan? life, SessionOptions options)
+    {
+        CheckTime("idleTimeout", idle, options.IdleTimeoutCeiling);
+        CheckTime("maxLifetime", life, options.MaxLifetimeCeiling);
+    }
+
+    public static void CheckEnv(string field, Dictionary<string, string>? env)
+    {
+        if (env is null)
+        {
+            throw SandboxException.Invalid(field, "The environment may be empty, but not null.");
+        }
+
+        if (env.Count > 256)
+        {
+            throw SandboxException.Invalid(field, $"The environment has {env.Count} entries; at most 256 are allowed.");
+        }
+
+        var bytes = 0L;
+        foreach (var (name, value) in env)
+        {
+            if (!EnvName().IsMatch(name))
+            {
+                throw SandboxException.Invalid(field, $"'{Clip(name)}' is not a name of an environment variable: letters, digits and underscores, not beginning with a digit.");
+            }
+
+            if (value is null || value.Contains('\0', StringComparison.Ordinal))
+            {
+                throw SandboxException.Invalid(field, $"The value of '{Clip(name)}' is null or contains a NUL character.");
+            }
+
+            bytes += Encoding.UTF8.GetByteCount(name) + Encoding.UTF8.GetByteCount(value) + 2;
+        }
+
+        if (bytes > 64 * 1024)
+        {
+            throw SandboxException.Invalid(field, $"The environment has {bytes} bytes; at most 65536 are allowed.");
+        }
+    }
+
+    private static void CheckMetadata(Dictionary<string, string>? metadata)
+    {
+        if (metadata is null || metadata.Count > 64)
+        {
+            throw SandboxException.Invalid("metadata", "Metadata has at most 64 entries and is not null.");
+        }
+
+        var bytes = 0L;
+        foreach (var (name, value) in metadata)
+        {
+            if (name.Length is 0 or > 256 || value is null)
+            {
+                throw SandboxException.Invalid("metadata", "A metadata name has 1 to 256 characters, and its value is not null.");
+            }
+
+            bytes += Encoding.UTF8.GetByteCount(name) + Encoding.UTF8.GetByteCount(value);
+        }
+
+        if (bytes > 16 * 1024)
+        {
+            throw SandboxException.Invalid("metadata", $"Metadata has {bytes} bytes; at most 16384 are allowed.");
+        }
+    }
+
+    private static void CheckRange(string field, int? value, int least, int most, string unit)
+    {
+        if (value < least || value > most)
+        {
+            throw SandboxException.Invalid(field, $"{value} {unit} are outside {least} to {most}.");
+        }
+    }
+
+    private static void CheckTime(string field, TimeSpan? value, TimeSpan most)
+    {
+        if (value < Second || value > most)
+        {
+            throw SandboxException.Invalid(field, $"{value} is outside {Second} to {most}.");
+        }
+    }
+
+    private static string Clip(string text) => text.Length <= 60 ? text : text[..60] + "…";
+
+    [GeneratedRegex(@"\A[A-Za-z_][A-Za-z0-9_]*\z")]
+    private static partial Regex EnvName();
+
+    [GeneratedRegex(@"\A[a-z][a-z0-9-]{0,39}\z")]
+    private static partial Regex BackendName();
+}

@@ -1,0 +1,134 @@
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Time.Testing;
+using Orleans.Serialization;
+using Orleans.Storage;
+using Orleans.TestingHost;
+using Sandbox.Abstractions;
+using Sandbox.Client;
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Images;
+
+namespace Sandbox.Grains.Tests.Support;
+
+/// <summary>A cluster in this process: silos that are hosts, each with a test backend, over one storage.</summary>
+internal sealed class SandboxTestCluster : IAsyncDisposable
+{
+    private readonly string _root = Path.Combine(Path.GetTempPath(), "grains-" + Guid.NewGuid().ToString("N"));
+    private InProcessTestCluster _cluster = null!;
+    private int _clusterSerial;
+    private Action<SessionOptions> _sessions = _ => { };
+    private Action<HostOptions> _hosts = _ => { };
+    private int _silos;
+
+    /// <summary>The clock of sessions and hosts (not of Orleans).</summary>
+    public FakeTimeProvider Clock { get; } = new(DateTimeOffset.UtcNow);
+
+    public TestStorage Storage { get; } = new();
+
+    /// <summary>Backends by host id.</summary>
+    public Dictionary<string, TestBackend> Backends { get; } = new(StringComparer.Ordinal);
+
+    public InProcessTestCluster Cluster => _cluster;
+
+    public IGrainFactory Grains => _cluster.Client;
+
+    public static async Task<SandboxTestCluster> StartAsync(int silos = 2, Action<SessionOptions>? sessions = null, Action<HostOptions>? hosts = null)
+    {
+        var cluster = new SandboxTestCluster { _silos = silos };
+        cluster._sessions = sessions ?? cluster._sessions;
+        cluster._hosts = hosts ?? cluster._hosts;
+        cluster.MakeImages();
+        await cluster.DeployAsync();
+        return cluster;
+    }
+
+    public SandboxClient Client(string tenant = "acme", Action<SandboxClientOptions>? options = null)
+    {
+        var set = new SandboxClientOptions();
+        options?.Invoke(set);
+        return new SandboxClient(_cluster.Client, tenant, set);
+    }
+
+    public TestBackend BackendOf(SessionInfo session) => Backends[session.HostId!];
+
+    /// <summary>Stops all silos, as a server's restart does, and starts new ones on the same storage and data.</summary>
+    public async Task RestartAsync()
+    {
+        await _cluster.StopAllSilosAsync();
+        await _cluster.DisposeAsync();
+        await DeployAsync();
+    }
+
+    public string DataOf(string hostId) => Path.Combine(_root, hostId);
+
+    public async ValueTask DisposeAsync()
+    {
+        await _cluster.StopAllSilosAsync();
+        await _cluster.DisposeAsync();
+        if (Directory.Exists(_root))
+        {
+            Directory.Delete(_root, recursive: true);
+        }
+    }
+
+    private async Task DeployAsync()
+    {
+        var builder = new InProcessTestClusterBuilder((short)_silos);
+        builder.Options.ClusterId = $"test-{Guid.NewGuid():N}-{_clusterSerial++}";
+        var next = 0;
+        builder.ConfigureSilo((_, silo) =>
+        {
+            var host = $"host-{(char)('a' + next++)}";
+            if (!Backends.TryGetValue(host, out var backend))
+            {
+                Backends[host] = backend = new TestBackend();
+            }
+
+            silo.Services.AddSingleton<IIsolationBackend>(backend);
+            silo.Services.AddKeyedSingleton<TimeProvider>(SandboxClock.Key, Clock);
+            foreach (var name in new[] { StorageNames.Provider, StorageNames.PubSub })
+            {
+                silo.Services.AddKeyedSingleton<IGrainStorage>(name, (s, _) => Storage.For(s.GetRequiredService<Serializer>()));
+            }
+
+            silo.UseInMemoryReminderService();
+            silo.AddSandboxGrains(
+                o =>
+                {
+                    o.HostId = host;
+                    o.DataDirectory = DataOf(host);
+                    o.ImageRoot = Path.Combine(_root, "images");
+                    o.MemoryMiB = 8192;
+                    o.ReportPeriod = TimeSpan.FromMilliseconds(100);
+                    _hosts(o);
+                },
+                o =>
+                {
+                    o.ClockPeriod = TimeSpan.FromMilliseconds(50);
+                    o.RetryDelay = TimeSpan.FromMilliseconds(50);
+                    _sessions(o);
+                });
+        });
+        builder.ConfigureClient(client => client.AddSandboxStreams());
+        builder.ConfigureSiloHost((_, host) => host.Logging.SetMinimumLevel(LogLevel.Warning));
+        _cluster = builder.Build();
+        await _cluster.DeployAsync();
+    }
+
+    private void MakeImages()
+    {
+        var store = new ImageStore(Path.Combine(_root, "images"));
+        var directory = store.VersionDirectory("python", "0123456789abcdef");
+        Directory.CreateDirectory(directory);
+        new TemplateImage
+        {
+            Template = "python",
+            Version = "0123456789abcdef",
+            BuiltAt = DateTimeOffset.UnixEpoch,
+            KernelRelease = "test",
+            Languages = ["python", "bash"],
+        }.Save(directory);
+        store.SetCurrent("python", "0123456789abcdef");
+    }
+}
