@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Security.Cryptography;
+using System.Text;
 
 namespace Sandbox.Abstractions;
 
@@ -12,6 +13,23 @@ public static class SandboxIds
 
     /// <summary>A new session id.</summary>
     public static string NewSession() => "ses_" + Random();
+
+    /// <summary>
+    /// The session id that a tenant's idempotency key stands for: a repeated create call reaches the same grain, which then recognises it. 130 bits
+    /// of a SHA-256 over both, so one tenant can neither guess nor take another's.
+    /// </summary>
+    public static string SessionFor(string tenant, string idempotencyKey)
+    {
+        var hash = SHA256.HashData(Encoding.UTF8.GetBytes($"{tenant}\n{idempotencyKey}"));
+        return "ses_" + string.Create(Length, hash, static (text, bytes) =>
+        {
+            // One byte for each character; the upper three bits are left unused.
+            for (var i = 0; i < text.Length; i++)
+            {
+                text[i] = Alphabet[bytes[i] & 31];
+            }
+        });
+    }
 
     /// <summary>A new execution id.</summary>
     public static string NewExecution() => "exe_" + Random();

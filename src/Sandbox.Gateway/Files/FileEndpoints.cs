@@ -1,0 +1,199 @@
+using System.Globalization;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Routing;
+using Orleans.Concurrency;
+using Sandbox.Abstractions;
+using Sandbox.Gateway.Http;
+
+namespace Sandbox.Gateway.Files;
+
+/// <summary>
+/// Files of a session. Paths are resolved inside the guest with the guest user's permissions; the host opens none of them, so there is no
+/// path that could lead out.
+/// </summary>
+internal static class FileEndpoints
+{
+    private const int ChunksAhead = 4;
+
+    public static void Map(IEndpointRouteBuilder api, GatewayOptions options)
+    {
+        api.MapGet("/sessions/{id}/files", async (string id, HttpContext context, IGrainFactory grains) =>
+        {
+            var request = new ListFilesRequest
+            {
+                Path = context.QueryText("path"),
+                Depth = context.QueryInt("depth", 1, 1, 32),
+                Limit = context.QueryInt("limit", 1000, 1, 1000),
+                After = context.Request.Query["after"],
+                User = context.Request.Query["user"],
+            };
+            var page = await grains.Session<ISessionFiles>(id).ListAsync(request);
+            return Results.Json(new { entries = page.Entries, more = page.More }, ApiJson.Options);
+        }).WithSummary("List a directory: ?path= &depth= &limit= &after= &user=");
+
+        api.MapGet("/sessions/{id}/files/stat", async (string id, HttpContext context, IGrainFactory grains) =>
+            Results.Json(await grains.Session<ISessionFiles>(id).StatAsync(context.QueryText("path"), context.Request.Query["user"]), ApiJson.Options))
+            .Produces<FileEntry>().WithSummary("What is at ?path=");
+
+        api.MapMethods("/sessions/{id}/files/content", ["GET", "HEAD"], (string id, HttpContext context, IGrainFactory grains) => DownloadAsync(id, context, grains))
+            .WithSummary("Download the file at ?path=");
+
+        api.MapPut("/sessions/{id}/files/content", (string id, HttpContext context, IGrainFactory grains) => UploadAsync(id, context, grains, options))
+            .WithSummary("Upload the body to ?path= (&mode= octal, &append=true); whole or not at all unless appending");
+
+        api.MapPost("/sessions/{id}/files/mkdir", async (string id, HttpContext context, IGrainFactory grains) =>
+            Results.Json(await grains.Session<ISessionFiles>(id).MakeDirectoryAsync(context.QueryText("path"), context.Request.Query["user"]), ApiJson.Options))
+            .Produces<FileEntry>().WithSummary("Make the directory ?path= and its parents");
+
+        api.MapPost("/sessions/{id}/files/move", async (string id, HttpContext context, IGrainFactory grains) =>
+            Results.Json(
+                await grains.Session<ISessionFiles>(id).MoveAsync(context.QueryText("from"), context.QueryText("to"), context.QueryFlag("overwrite"), context.Request.Query["user"]),
+                ApiJson.Options)).Produces<FileEntry>().WithSummary("Move ?from= to ?to= (&overwrite=true)");
+
+        api.MapDelete("/sessions/{id}/files", async (string id, HttpContext context, IGrainFactory grains) =>
+        {
+            await grains.Session<ISessionFiles>(id).RemoveAsync(context.QueryText("path"), context.QueryFlag("recursive"), context.Request.Query["user"]);
+            return Results.NoContent();
+        }).WithSummary("Remove ?path= (&recursive=true for a directory that is not empty)");
+    }
+
+    private static async Task<IResult> DownloadAsync(string id, HttpContext context, IGrainFactory grains)
+    {
+        var files = grains.Session<ISessionFiles>(id);
+        var opened = await files.OpenReadAsync(context.QueryText("path"), context.Request.Query["user"]);
+        try
+        {
+            var size = opened.Entry.Size;
+            context.Response.ContentType = "application/octet-stream";
+            context.Response.ContentLength = size;
+            context.Response.Headers.LastModified = opened.Entry.ModifiedAt.ToUniversalTime().ToString("R", CultureInfo.InvariantCulture);
+
+            // Guest content must never be run as a page of this origin.
+            context.Response.Headers.XContentTypeOptions = "nosniff";
+            context.Response.Headers.ContentDisposition = "attachment";
+            if (HttpMethods.IsHead(context.Request.Method))
+            {
+                return Results.Empty;
+            }
+
+            // A few chunks are asked for ahead of the one being sent: each is a round trip to the guest.
+            var ahead = new Queue<Task<Immutable<byte[]>>>();
+            long asked = 0, sent = 0;
+            while (sent < size)
+            {
+                while (ahead.Count < ChunksAhead && asked < size)
+                {
+                    var length = (int)Math.Min(ISessionFiles.MaxChunkBytes, size - asked);
+                    ahead.Enqueue(files.ReadChunkAsync(opened.Handle, asked, length));
+                    asked += length;
+                }
+
+                var expected = (int)Math.Min(ISessionFiles.MaxChunkBytes, size - sent);
+                var chunk = (await ahead.Dequeue()).Value;
+                if (chunk.Length != expected)
+                {
+                    // The file became shorter while it was read; the promised length cannot be kept, and the reader must notice.
+                    context.Abort();
+                    return Results.Empty;
+                }
+
+                await context.Response.Body.WriteAsync(chunk, context.RequestAborted);
+                sent += chunk.Length;
+            }
+
+            return Results.Empty;
+        }
+        finally
+        {
+            await CloseQuietlyAsync(files, opened.Handle);
+        }
+    }
+
+    private static async Task<IResult> UploadAsync(string id, HttpContext context, IGrainFactory grains, GatewayOptions options)
+    {
+        if (context.Request.ContentLength > options.MaxUploadBytes)
+        {
+            throw TooLarge(options);
+        }
+
+        if (context.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } limit)
+        {
+            limit.MaxRequestBodySize = options.MaxUploadBytes;
+        }
+
+        var files = grains.Session<ISessionFiles>(id);
+        var opened = await files.OpenWriteAsync(new OpenWriteRequest
+        {
+            Path = context.QueryText("path"),
+            User = context.Request.Query["user"],
+            Mode = Mode(context),
+            Append = context.QueryFlag("append"),
+        });
+        var committed = false;
+        try
+        {
+            var under = new Queue<Task>();
+            long offset = 0;
+            while (true)
+            {
+                var buffer = new byte[ISessionFiles.MaxChunkBytes];
+                var n = await context.Request.Body.ReadAtLeastAsync(buffer, buffer.Length, throwOnEndOfStream: false, context.RequestAborted);
+                if (n == 0)
+                {
+                    break;
+                }
+
+                if (offset + n > options.MaxUploadBytes)
+                {
+                    throw TooLarge(options);
+                }
+
+                under.Enqueue(files.WriteChunkAsync(opened.Handle, offset, (n == buffer.Length ? buffer : buffer[..n]).AsImmutable()));
+                offset += n;
+                if (under.Count == ChunksAhead)
+                {
+                    await under.Dequeue();
+                }
+            }
+
+            await Task.WhenAll(under);
+            await files.CloseAsync(opened.Handle, commit: true);
+            committed = true;
+            return Results.Json(await files.StatAsync(context.QueryText("path"), context.Request.Query["user"]), ApiJson.Options);
+        }
+        finally
+        {
+            if (!committed)
+            {
+                await CloseQuietlyAsync(files, opened.Handle);
+            }
+        }
+    }
+
+    private static int? Mode(HttpContext context)
+    {
+        string? text = context.Request.Query["mode"];
+        if (string.IsNullOrEmpty(text))
+        {
+            return null;
+        }
+
+        return text.Length <= 4 && text.All(c => c is >= '0' and <= '7') ? Convert.ToInt32(text, 8) : throw SandboxException.Invalid("mode", "'mode' must be octal permissions such as 0644.");
+    }
+
+    private static async Task CloseQuietlyAsync(ISessionFiles files, string handle)
+    {
+        try
+        {
+            await files.CloseAsync(handle, commit: false);
+        }
+        catch (SandboxException)
+        {
+            // The guest closes what is not used; the answer is out already.
+        }
+    }
+
+    private static SandboxException TooLarge(GatewayOptions options) => new(SandboxErrorCode.TooLarge, $"A file has at most {options.MaxUploadBytes} bytes here.");
+}

@@ -1,0 +1,85 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using System.Text.RegularExpressions;
+using Microsoft.AspNetCore.Http;
+using Sandbox.Abstractions;
+
+namespace Sandbox.Gateway.Http;
+
+/// <summary>How the API reads and writes JSON: camelCase, enums by name, unknown members refused by name.</summary>
+internal static partial class ApiJson
+{
+    public static JsonSerializerOptions Options { get; } = Create();
+
+    /// <summary>Reads a JSON body of bounded size.</summary>
+    /// <exception cref="SandboxException">It is too large, no JSON, or has a member that is unknown or of the wrong type; names the member.</exception>
+    public static async Task<T> ReadAsync<T>(HttpContext context, GatewayOptions options)
+        where T : class
+    {
+        var request = context.Request;
+        if (request.ContentLength > options.MaxJsonBytes)
+        {
+            throw TooLarge(options);
+        }
+
+        if (request.ContentLength is not 0 && request.ContentType is { } type && !type.Contains("json", StringComparison.OrdinalIgnoreCase))
+        {
+            throw SandboxException.Invalid("Content-Type", $"The body must be application/json, not {type}.");
+        }
+
+        using var body = new MemoryStream();
+        var buffer = new byte[16 * 1024];
+        for (int n; (n = await request.Body.ReadAsync(buffer, context.RequestAborted)) > 0;)
+        {
+            body.Write(buffer, 0, n);
+            if (body.Length > options.MaxJsonBytes)
+            {
+                throw TooLarge(options);
+            }
+        }
+
+        try
+        {
+            var bytes = body.GetBuffer().AsSpan(0, (int)body.Length);
+            return JsonSerializer.Deserialize<T>(bytes.IsEmpty ? "{}"u8 : bytes, Options) ?? throw SandboxException.Invalid("", "The body must be a JSON object, not null.");
+        }
+        catch (JsonException e)
+        {
+            var unknown = UnknownMember().Match(e.Message);
+            if (unknown.Success)
+            {
+                throw SandboxException.Invalid(unknown.Groups[1].Value, $"There is no member '{unknown.Groups[1].Value}' here.");
+            }
+
+            var field = (e.Path ?? "$").TrimStart('$').TrimStart('.');
+            throw field.Length > 0
+                ? SandboxException.Invalid(field, $"'{field}' has a value of the wrong type or out of its range.")
+                : SandboxException.Invalid("", $"The body is not the JSON object that is wanted here (line {e.LineNumber + 1}, byte {e.BytePositionInLine}).");
+        }
+    }
+
+    private static SandboxException TooLarge(GatewayOptions options) => new(SandboxErrorCode.TooLarge, $"The body is over {options.MaxJsonBytes} bytes.");
+
+    private static JsonSerializerOptions Create() => new(JsonSerializerDefaults.Web)
+    {
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+        NumberHandling = JsonNumberHandling.Strict,
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false), new SecondsConverter() },
+    };
+
+    [GeneratedRegex("The JSON property '([^']*)' could not be mapped")]
+    private static partial Regex UnknownMember();
+
+    /// <summary>Time spans are numbers of seconds on the wire.</summary>
+    private sealed class SecondsConverter : JsonConverter<TimeSpan>
+    {
+        public override TimeSpan Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+        {
+            var seconds = reader.GetDouble();
+            return double.IsFinite(seconds) && Math.Abs(seconds) < 1e10 ? TimeSpan.FromSeconds(seconds) : throw new JsonException("out of range");
+        }
+
+        public override void Write(Utf8JsonWriter writer, TimeSpan value, JsonSerializerOptions options) => writer.WriteNumberValue(Math.Round(value.TotalSeconds, 3));
+    }
+}

@@ -1,0 +1,51 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Sandbox.Abstractions;
+using Sandbox.Gateway.Auth;
+using Sandbox.Gateway.Cluster;
+using Sandbox.Gateway.Contexts;
+using Sandbox.Gateway.Executions;
+using Sandbox.Gateway.Files;
+using Sandbox.Gateway.Http;
+using Sandbox.Gateway.Sessions;
+
+namespace Sandbox.Gateway;
+
+/// <summary>Puts the HTTP facade into a web application.</summary>
+public static class SandboxGateway
+{
+    /// <summary>Adds what the facade needs. The application also registers an <see cref="IOutputSource"/> and Orleans' <see cref="IGrainFactory"/>.</summary>
+    public static IServiceCollection AddSandboxGateway(this IServiceCollection services, GatewayOptions options)
+    {
+        services.AddSingleton(options);
+        services.AddOpenApi("v1");
+        return services;
+    }
+
+    /// <summary>Maps the API under <c>/v1</c>, the health checks, and the OpenAPI document at <c>/openapi/v1.json</c>.</summary>
+    public static WebApplication MapSandboxGateway(this WebApplication app)
+    {
+        ArgumentNullException.ThrowIfNull(app);
+        var options = app.Services.GetRequiredService<GatewayOptions>();
+        var logger = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Sandbox.Gateway");
+        var authentication = new TenantAuthentication(app.Services.GetRequiredService<IGrainFactory>(), options, TimeProvider.System);
+        app.Use((context, next) => Problems.HandleAsync(context, _ => next(context), logger));
+        app.Use((context, next) => authentication.HandleAsync(context, _ => next(context)));
+        app.UseWebSockets(new WebSocketOptions { KeepAliveInterval = options.KeepAlive });
+        app.UseRouting();
+
+        app.MapOpenApi("/openapi/{documentName}.json");
+        ClusterEndpoints.MapHealth(app);
+        var api = app.MapGroup("/v1");
+        SessionEndpoints.Map(api, options);
+        ExecutionEndpoints.Map(api, options);
+        ContextEndpoints.Map(api, options);
+        FileEndpoints.Map(api, options);
+        KeyEndpoints.Map(api, options);
+        ClusterEndpoints.Map(api);
+        app.MapFallback((HttpContext context) => throw SandboxException.NotFound($"There is nothing at {context.Request.Path}. The API is described at /openapi/v1.json"));
+        return app;
+    }
+}
