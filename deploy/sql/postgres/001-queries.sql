@@ -1,0 +1,5 @@
+-- Orleans' ADO.NET providers find their statements here, by key.
+CREATE TABLE orleansquery (
+    querykey  varchar(64) PRIMARY KEY,
+    querytext varchar(8000) NOT NULL
+);
