@@ -74,7 +74,7 @@ public sealed partial class GuestConnection
     /// </summary>
     /// <exception cref="GuestUnavailableException">
     /// The connection is closed (also by this call, if the guest is another one or breaks the protocol), or the guest did not answer before the
-    /// deadline; in that last case another stream may be tried.
+    /// deadline; in that last case another stream may be tried within <see cref="GuestConnectionOptions.ReconnectWindow"/>.
     /// </exception>
     public async Task ReconnectAsync(Stream stream, CancellationToken cancellationToken)
     {
@@ -103,13 +103,13 @@ public sealed partial class GuestConnection
             link = new GuestLink(await OpenAsync(open, either.Token).ConfigureAwait(false));
             var hello = await link.ShakeHandsAsync(_options.HelloInterval, _time, either.Token).ConfigureAwait(false);
             var (going, orphans, watches) = Enter(link, hello);
-            joined = true;
             _receiving = link.Receiving = Task.Run(() => ReceiveAsync(link), CancellationToken.None);
             foreach (var execution in going)
             {
                 await execution.ResumeAsync().WaitAsync(either.Token).ConfigureAwait(false);
             }
 
+            joined = true;
             foreach (var orphan in orphans)
             {
                 _ = Task.Run(orphan.DrainAsync, CancellationToken.None);
@@ -144,6 +144,10 @@ public sealed partial class GuestConnection
             }
 
             _connecting.Release();
+            if (!joined)
+            {
+                AwaitAnotherJoin();
+            }
         }
     }
 

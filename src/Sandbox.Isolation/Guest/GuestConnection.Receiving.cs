@@ -159,6 +159,27 @@ public sealed partial class GuestConnection
         }
     }
 
+    /// <summary>Joining failed: the time in which another try may be made begins anew, or it was the last.</summary>
+    private void AwaitAnotherJoin()
+    {
+        lock (_gate)
+        {
+            if (_link is not null || _closed.Task.IsCompleted)
+            {
+                return;
+            }
+
+            _reconnectTimer?.Dispose();
+            if (_options.ReconnectWindow > TimeSpan.Zero)
+            {
+                _reconnectTimer = _time.CreateTimer(_ => WindowPassed(), null, _options.ReconnectWindow, Timeout.InfiniteTimeSpan);
+                return;
+            }
+        }
+
+        CloseForGood($"the channel could not be joined{(_cutReason.Length > 0 ? " again after it was cut: " + _cutReason : "")}", logAsViolation: false);
+    }
+
     private void WindowPassed()
     {
         // Not while somebody is joining it again: that has a deadline of its own, and may succeed.

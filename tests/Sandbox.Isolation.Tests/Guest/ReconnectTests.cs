@@ -97,6 +97,26 @@ public sealed class ReconnectTests
         await Assert.ThrowsAsync<GuestUnavailableException>(() => GuestConnectionTests.CollectAsync(execution));
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(50)]
+    public async Task A_failed_reconnection_leaves_nobody_waiting_for_ever(int windowMilliseconds)
+    {
+        var options = new GuestConnectionOptions { ReconnectWindow = TimeSpan.FromMilliseconds(windowMilliseconds) };
+        var (guest, host) = await FakeGuest.ConnectAsync(options);
+        await using var both = host;
+        var (_, execution) = await guest.StartAsync(host, FakeGuest.Command());
+        var next = new FakeGuest();
+        await next.DisposeAsync();
+
+        // The first stream is whole, and is given up for one that is not.
+        await Assert.ThrowsAsync<GuestUnavailableException>(() => host.ReconnectAsync(next.HostEnd, CancellationToken.None).WaitAsync(FakeGuest.Patience));
+
+        Assert.NotEmpty(await host.Closed.WaitAsync(FakeGuest.Patience));
+        await Assert.ThrowsAsync<GuestUnavailableException>(() => GuestConnectionTests.CollectAsync(execution));
+        await guest.DisposeAsync();
+    }
+
     private static async Task RunAsync(int[] saidPerStream, byte[] input)
     {
         var (guest, host) = await FakeGuest.ConnectAsync(Rejoinable);
