@@ -1,0 +1,89 @@
+using Sandbox.Gateway;
+using Sandbox.Isolation.Images;
+
+namespace Sandbox.Server;
+
+/// <summary>What this process is.</summary>
+public enum ServerRole
+{
+    /// <summary>Silo and HTTP facade in one process.</summary>
+    All = 0,
+
+    /// <summary>A host for microVMs; no HTTP but the health checks.</summary>
+    Silo = 1,
+
+    /// <summary>HTTP facade only; needs a cluster to talk to.</summary>
+    Gateway = 2,
+}
+
+/// <summary>
+/// How the server runs. Bound from the configuration file, the environment (<c>SANDBOX_</c> and the member's name in capitals, for example
+/// <c>SANDBOX_REDIS</c>) and the command line; what is not said takes a default that works on one machine.
+/// </summary>
+public sealed record ServerOptions
+{
+    /// <summary>What this process is.</summary>
+    public ServerRole Role { get; init; } = ServerRole.All;
+
+    /// <summary>Addresses to listen on.</summary>
+    public IReadOnlyList<string> Urls { get; init; } = ["http://127.0.0.1:8080"];
+
+    /// <summary>Where everything durable of this process is.</summary>
+    public string DataDirectory { get; init; } = DefaultDataDirectory;
+
+    /// <summary>Root of the guest images.</summary>
+    public string ImageRoot { get; init; } = ImageStore.DefaultRoot;
+
+    /// <summary>Host id; empty: made once and kept in the data directory.</summary>
+    public string HostId { get; init; } = "";
+
+    /// <summary>Redis for cluster membership, as StackExchange.Redis spells it; empty: one process, no cluster.</summary>
+    public string Redis { get; init; } = "";
+
+    /// <summary>PostgreSQL for state and reminders, as Npgsql spells it; empty: SQLite in the data directory.</summary>
+    public string Postgres { get; init; } = "";
+
+    /// <summary>Cluster id: silos of one cluster share it.</summary>
+    public string ClusterId { get; init; } = "sandbox";
+
+    /// <summary>Service id: state belongs to it; it outlives clusters.</summary>
+    public string ServiceId { get; init; } = "sandbox";
+
+    /// <summary>Address that other silos reach this one at.</summary>
+    public string AdvertisedAddress { get; init; } = "127.0.0.1";
+
+    /// <summary>Port among silos; 0: a free one.</summary>
+    public int SiloPort { get; init; }
+
+    /// <summary>Port for Orleans clients; 0: a free one.</summary>
+    public int OrleansGatewayPort { get; init; }
+
+    /// <summary><c>auto</c>, <c>kvm</c> or <c>tcg</c>.</summary>
+    public string Accelerator { get; init; } = "auto";
+
+    /// <summary>Memory that microVMs may have together, in MiB; 0: three quarters of the machine's.</summary>
+    public int MemoryMiB { get; init; }
+
+    /// <summary>Most microVMs at once; 0: by cores.</summary>
+    public int MaxMicroVms { get; init; }
+
+    /// <summary>Idle timeout of sessions that name none.</summary>
+    public TimeSpan DefaultIdleTimeout { get; init; } = TimeSpan.FromMinutes(30);
+
+    /// <summary>Lifetime of sessions that name none.</summary>
+    public TimeSpan DefaultMaxLifetime { get; init; } = TimeSpan.FromHours(24);
+
+    /// <summary>File that a first API key of the tenant <c>default</c> is written to, if there is none yet; empty: no.</summary>
+    public string BootstrapKeyFile { get; init; } = "";
+
+    /// <summary>The HTTP facade.</summary>
+    public GatewayOptions Gateway { get; init; } = new();
+
+    /// <summary>Root keeps its data in /var/lib/sandbox, others in their home.</summary>
+    public static string DefaultDataDirectory => Environment.IsPrivilegedProcess
+        ? "/var/lib/sandbox"
+        : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData), "sandbox");
+}
+
+/// <summary>Why the server cannot start, in one line that says what to do.</summary>
+public sealed class ServerException(string message, Exception? inner = null) : Exception(message, inner);
