@@ -6,11 +6,11 @@ namespace Sandbox.Abstractions;
 /// <summary>How the structured kinds of <see cref="OutputEvent"/> are written as JSON, in the log and on the wire.</summary>
 public static class OutputJson
 {
-    /// <summary>camelCase, enums by name, nothing for null.</summary>
+    /// <summary>camelCase, enums by name, durations in seconds, nothing for null.</summary>
     public static JsonSerializerOptions Options { get; } = new(JsonSerializerDefaults.Web)
     {
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase) },
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase), new SecondsJsonConverter() },
     };
 
     /// <summary>The exit that an event of kind <see cref="OutputKind.Exit"/> carries.</summary>

@@ -6,7 +6,7 @@ using Sandbox.Abstractions;
 
 namespace Sandbox.Gateway.Http;
 
-/// <summary>How the API reads and writes JSON: camelCase, enums by name, unknown members refused by name.</summary>
+/// <summary>How the API reads and writes JSON: camelCase, enums by name, durations in seconds, unknown members refused by name.</summary>
 internal static partial class ApiJson
 {
     public static JsonSerializerOptions Options { get; } = Create();
@@ -65,21 +65,9 @@ internal static partial class ApiJson
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         NumberHandling = JsonNumberHandling.Strict,
-        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false), new SecondsConverter() },
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false), new SecondsJsonConverter() },
     };
 
     [GeneratedRegex("The JSON property '([^']*)' could not be mapped")]
     private static partial Regex UnknownMember();
-
-    /// <summary>Time spans are numbers of seconds on the wire.</summary>
-    private sealed class SecondsConverter : JsonConverter<TimeSpan>
-    {
-        public override TimeSpan Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
-        {
-            var seconds = reader.GetDouble();
-            return double.IsFinite(seconds) && Math.Abs(seconds) < 1e10 ? TimeSpan.FromSeconds(seconds) : throw new JsonException("out of range");
-        }
-
-        public override void Write(Utf8JsonWriter writer, TimeSpan value, JsonSerializerOptions options) => writer.WriteNumberValue(Math.Round(value.TotalSeconds, 3));
-    }
 }
