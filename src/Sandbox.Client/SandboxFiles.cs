@@ -122,21 +122,19 @@ public sealed class SandboxFiles
     /// <summary>A file may grow while it is read: what is asked is a limit, not its size at the start.</summary>
     private sealed class LimitedStream(int limit, string path) : MemoryStream
     {
-        public override void Write(ReadOnlySpan<byte> buffer)
+        public override void Write(byte[] buffer, int offset, int count)
         {
-            if (Length + buffer.Length > limit)
+            if (Length + count > limit)
             {
                 throw new SandboxException(SandboxErrorCode.TooLarge, $"{path} has more than {limit} bytes. Download it to a stream.");
             }
 
-            base.Write(buffer);
+            base.Write(buffer, offset, count);
         }
-
-        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
 
         public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
         {
-            Write(buffer.Span);
+            Write(buffer.ToArray(), 0, buffer.Length);
             return ValueTask.CompletedTask;
         }
     }

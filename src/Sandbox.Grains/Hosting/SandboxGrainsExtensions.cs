@@ -39,7 +39,7 @@ public static class SandboxGrainsExtensions
             services.Configure(sessions);
         }
 
-        services.TryAddSingleton<IOutputLogs>(s => new FileOutputLogs(options.OutputDirectory, SandboxClock.Of(s)));
+        services.TryAddSingleton<IOutputLogs>(s => new StoredOutputLogs(options.OutputDirectory, SandboxClock.Of(s)));
         services.AddSingleton<HostRuntime>();
         services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>>(s => s.GetRequiredService<HostRuntime>());
 

@@ -26,6 +26,9 @@ public sealed class HostOptions
     /// <summary>Most output bytes kept of an execution that names no limit of its own. Default 16 MiB.</summary>
     public long DefaultOutputLimitBytes { get; set; } = 16L * 1024 * 1024;
 
+    /// <summary>How long the output of an execution is kept in a session that lives longer than that. Default 30 days.</summary>
+    public TimeSpan OutputRetention { get; set; } = TimeSpan.FromDays(30);
+
     /// <summary>How often the host reports itself to the scheduler. A host silent for 15 s gets no new sessions.</summary>
     public TimeSpan ReportPeriod { get; set; } = TimeSpan.FromSeconds(2);
 

@@ -12,17 +12,17 @@ internal interface IOutputLogs
     IOutputLog? Find(string sessionId, string executionId);
 
     /// <summary>Removes all logs of a session.</summary>
-    void DeleteSession(string sessionId);
+    Task DeleteSessionAsync(string sessionId);
 
-    /// <summary>Closes the files of logs that nobody used lately.</summary>
-    void CloseIdle(TimeSpan unused);
+    /// <summary>Removes logs that nothing was written to for so long.</summary>
+    void Sweep(TimeSpan age);
 }
 
 /// <summary>One execution's log: events 1, 2, 3 …, the last of which is its exit.</summary>
 internal interface IOutputLog
 {
-    /// <summary>Sequence number of the last event, or 0.</summary>
-    long LastSeq { get; }
+    /// <summary>The exit is in the log.</summary>
+    bool IsComplete { get; }
 
     /// <summary>The exit, once it is in the log.</summary>
     ExecutionExit? Exit { get; }

@@ -39,7 +39,7 @@ internal sealed class OutputGrain(HostRuntime runtime) : Grain, IOutputGrain, IT
             throw SandboxException.NotFound($"There is no output of execution '{_execution}' here: it never was, or its retention has passed.");
         }
 
-        if (log.Exit is null && !runtime.IsPumped(_execution))
+        if (!log.IsComplete && !runtime.IsPumped(_execution))
         {
             // The process that wrote this log is gone, and only it could have gone on: say so instead of letting readers wait for ever.
             runtime.Seal(_session, _execution, ExitTranslator.Lost("its host was restarted while it ran", new ExecutionFacts(), TimeSpan.Zero));

@@ -73,12 +73,33 @@ internal sealed partial class SessionGrain
                 return;
             }
 
+            if (last.Code == SandboxErrorCode.Unavailable && Now - begun < PlacementPatience && await IsAwayAsync(placement.HostId))
+            {
+                // A host that is being restarted under the session has not failed it.
+                await Task.Delay(_options.RetryDelay);
+                continue;
+            }
+
             tried.Add(placement.HostId);
             if (tried.Count >= _options.StartAttempts && Document.State == SessionState.Creating)
             {
                 await FailAsync(last.Message, Document.Generation);
                 return;
             }
+        }
+    }
+
+    /// <summary>A host that cannot be reached, or is being stopped: what failed there says nothing about the session.</summary>
+    private async Task<bool> IsAwayAsync(string hostId)
+    {
+        try
+        {
+            return (await _grains.GetGrain<IHostGrain>(hostId).GetAsync()).Draining;
+        }
+        catch (Exception e)
+        {
+            _logger.LogDebug(e, "Host {Host} does not answer", hostId);
+            return true;
         }
     }
 
@@ -95,7 +116,7 @@ internal sealed partial class SessionGrain
             {
                 var placement = await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(Needs() with { PreferredHost = host, PreferredHostOnly = true });
                 error = await TryStartAsync(placement with { TemplateVersion = Document.TemplateVersion ?? placement.TemplateVersion }, SessionState.Resuming);
-                failures += error is null ? 0 : 1;
+                failures += error is null || await IsAwayAsync(host) ? 0 : 1;
             }
             catch (SandboxException e)
             {

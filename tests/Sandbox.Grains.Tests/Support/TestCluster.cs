@@ -6,6 +6,7 @@ using Orleans.Storage;
 using Orleans.TestingHost;
 using Sandbox.Abstractions;
 using Sandbox.Client;
+using Sandbox.Grains.Hosts.Runtime;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 
@@ -59,6 +60,12 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
         await _cluster.DisposeAsync();
         await DeployAsync();
     }
+
+    public HostRuntime RuntimeOf(int silo) => _cluster.Silos[silo].ServiceProvider.GetRequiredService<HostRuntime>();
+
+    /// <summary>Kills the silo of a host without letting it say anything.</summary>
+    public Task KillAsync(string hostId) =>
+        _cluster.KillSiloAsync(_cluster.Silos.Single(s => s.ServiceProvider.GetRequiredService<HostRuntime>().HostId == hostId));
 
     public string DataOf(string hostId) => Path.Combine(_root, hostId);
 

@@ -8,6 +8,10 @@ namespace Sandbox.Grains.Hosts.Executions;
 /// <summary>Turns guest events into log events and keeps to the output limit: what comes after it is dropped, once said, and counted.</summary>
 internal sealed class EventTranslator(long limit, TimeProvider clock)
 {
+    /// <summary>Most events kept: bounds what a flood of tiny writes costs on disk.</summary>
+    private const int MaxEvents = 500_000;
+    private int _events;
+
     public long OutputBytes { get; private set; }
 
     public long DroppedBytes { get; private set; }
@@ -56,9 +60,10 @@ internal sealed class EventTranslator(long limit, TimeProvider clock)
 
     private void AddBytes(OutputKind kind, ReadOnlySpan<byte> data, List<PendingEvent> to)
     {
-        var room = (int)Math.Min(data.Length, limit - OutputBytes);
+        var room = DroppedBytes > 0 || _events >= MaxEvents ? 0 : (int)Math.Min(data.Length, limit - OutputBytes);
         if (room > 0)
         {
+            _events++;
             to.Add(new PendingEvent(kind, clock.GetUtcNow(), data[..room].ToArray()));
             OutputBytes += room;
         }
@@ -68,8 +73,9 @@ internal sealed class EventTranslator(long limit, TimeProvider clock)
 
     private void AddWhole(OutputKind kind, byte[] data, List<PendingEvent> to)
     {
-        if (OutputBytes + data.Length <= limit)
+        if (DroppedBytes == 0 && _events < MaxEvents && OutputBytes + data.Length <= limit)
         {
+            _events++;
             to.Add(new PendingEvent(kind, clock.GetUtcNow(), data));
             OutputBytes += data.Length;
         }
@@ -88,7 +94,7 @@ internal sealed class EventTranslator(long limit, TimeProvider clock)
 
         if (DroppedBytes == 0)
         {
-            var text = $"The output limit of {limit} bytes is reached; further output of this execution is dropped.";
+            var text = $"The output limit of {limit} bytes ({MaxEvents} events) is reached; further output of this execution is dropped.";
             to.Add(new PendingEvent(OutputKind.Notice, clock.GetUtcNow(), Encoding.UTF8.GetBytes(text)));
         }
 

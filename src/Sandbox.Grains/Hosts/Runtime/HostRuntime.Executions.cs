@@ -94,7 +94,7 @@ internal sealed partial class HostRuntime
         }
 
         var log = Logs.Find(sessionId, executionId) ?? Logs.Create(sessionId, executionId);
-        if (log.Exit is null)
+        if (!log.IsComplete)
         {
             try
             {

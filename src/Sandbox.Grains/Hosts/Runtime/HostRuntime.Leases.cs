@@ -76,7 +76,7 @@ internal sealed partial class HostRuntime
 
         await Task.WhenAll(live.Select(m => m.Removed));
         Release(sessionId, long.MaxValue);
-        Logs.DeleteSession(sessionId);
+        await Logs.DeleteSessionAsync(sessionId);
         var directory = _options.SessionDirectory(sessionId);
         if (Directory.Exists(directory))
         {

@@ -21,7 +21,6 @@ internal sealed partial class HostRuntime
         }
 
         ReapLeases();
-        Logs.CloseIdle(TimeSpan.FromMinutes(5));
         await ReapStaleMachinesAsync();
         await ReapDirectoriesAsync(cancellationToken);
     }
@@ -75,6 +74,7 @@ internal sealed partial class HostRuntime
         }
 
         _nextDirectorySweep = now + TimeSpan.FromHours(1);
+        Logs.Sweep(_options.OutputRetention);
         foreach (var directory in Directory.EnumerateDirectories(Path.Combine(_options.DataDirectory, "sessions")))
         {
             cancellationToken.ThrowIfCancellationRequested();
