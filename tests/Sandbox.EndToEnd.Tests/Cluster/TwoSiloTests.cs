@@ -1,0 +1,102 @@
+using System.Text.Json.Nodes;
+using Sandbox.EndToEnd.Tests.Harness;
+using Sandbox.TestSupport;
+using Xunit;
+using static Sandbox.EndToEnd.Tests.Harness.SandboxApi;
+
+namespace Sandbox.EndToEnd.Tests.Cluster;
+
+/// <summary>Two servers, one cluster: Redis membership, PostgreSQL state and reminders, real microVMs on both hosts.</summary>
+public sealed class TwoSiloTests
+{
+    [Fact]
+    public async Task A_session_on_one_silo_is_served_through_the_other_and_survives_its_hosts_death()
+    {
+        await using var postgres = await PostgresServer.StartAsync();
+        await using var redis = await RedisServer.StartAsync();
+        var unmigrated = await CommandLine.RunAsync(
+            Nothing, "/tmp", "serve", "--dev", "--urls", $"http://127.0.0.1:{SandboxServer.FreePort()}", "--data", Directory.CreateTempSubdirectory("sandbox-e2e-").FullName,
+            "--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString);
+        Assert.NotEqual(0, unmigrated.ExitCode);
+        Assert.Contains("sandbox db migrate", unmigrated.Stderr, StringComparison.Ordinal);
+
+        var migrated = await CommandLine.RunAsync(Nothing, "/tmp", "db", "migrate", "--connection", postgres.ConnectionString);
+        Assert.True(migrated.ExitCode == 0, migrated.Stderr);
+        string[] cluster = ["--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--max-memory", "4096"];
+        await using var a = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-a"]);
+        await using var b = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-b"]);
+        await UntilBothHostsReportAsync(b);
+
+        // Two sessions, so that the scheduler has a reason to use both hosts.
+        var first = await a.Api.CreateSessionAsync();
+        var second = await a.Api.CreateSessionAsync();
+        Assert.Equal(["host-a", "host-b"], ((string[])[Text(first, "hostId"), Text(second, "hostId")]).Order(StringComparer.Ordinal));
+
+        // Everything through the silo that does not hold the machine: start, live output, input, files.
+        var onB = Text(first, "hostId") == "host-b" ? Text(first, "id") : Text(second, "id");
+        var execution = Text(await a.Api.StartAsync(onB, new JsonObject { ["shell"] = "echo ask; read x; echo got $x; echo $x > $HOME/kept; sync", ["openStdin"] = true }), "id");
+        var events = new List<OutputItem>();
+        await foreach (var item in a.Api.FollowAsync(onB, execution))
+        {
+            events.Add(item);
+            if (events.Count == 1)
+            {
+                await a.Api.StdinAsync(onB, execution, "something\n", eof: true);
+            }
+        }
+
+        var finished = new Finished(execution, events);
+        finished.AssertGapFree();
+        Assert.Equal("ask\ngot something\n", finished.Stdout);
+        Assert.Equal(finished.Stdout, (await b.Api.FinishAsync(onB, execution)).Stdout);
+
+        // The host dies without a word. The session is still known through the other silo, and comes back with its files when the host does.
+        await b.KillAsync();
+        Assert.Equal(onB, Text(await EventuallyAsync(() => a.Api.GetAsync($"/v1/sessions/{onB}")), "id"));
+        await b.RestartAsync();
+        var kept = await EventuallyAsync(() => a.Api.ShellAsync(onB, "cat $HOME/kept"));
+        Assert.Equal("something\n", kept.Stdout);
+        var recovered = await a.Api.GetAsync($"/v1/sessions/{onB}");
+        Assert.True((long)recovered["generation"]! >= 2, recovered.ToString());
+        Assert.NotEmpty(recovered["recoveries"]!.AsArray());
+
+        foreach (var session in (JsonNode[])[first, second])
+        {
+            await a.Api.DeleteSessionAsync(Text(session, "id"));
+        }
+    }
+
+    private static Dictionary<string, string> Nothing => [];
+
+    private static async Task UntilBothHostsReportAsync(SandboxServer server)
+    {
+        for (var tries = 0; ; tries++)
+        {
+            var hosts = await server.Api.GetAsync("/v1/hosts");
+            if (hosts["hosts"]!.AsArray().Count == 2)
+            {
+                return;
+            }
+
+            Assert.True(tries < 300, $"Only {hosts} after half a minute.");
+            await Task.Delay(100);
+        }
+    }
+
+    /// <summary>While a cluster gets over a death, calls may fail for some seconds; they must not fail for long.</summary>
+    private static async Task<T> EventuallyAsync<T>(Func<Task<T>> call)
+    {
+        var deadline = DateTime.UtcNow + TimeSpan.FromMinutes(3);
+        while (true)
+        {
+            try
+            {
+                return await call();
+            }
+            catch (Exception e) when (e is Xunit.Sdk.XunitException or HttpRequestException or IOException && DateTime.UtcNow < deadline)
+            {
+                await Task.Delay(500);
+            }
+        }
+    }
+}
