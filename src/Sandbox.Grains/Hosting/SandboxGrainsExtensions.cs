@@ -51,7 +51,7 @@ public static class SandboxGrainsExtensions
     }
 
     /// <summary>
-    /// Few queues and a short pulling period: the stream only wakes readers of the log, so what matters is how soon. (Measured idle cost: see docs/sessions.md.)
+    /// Few queues and a short pulling period: the stream only wakes readers of the log, so what matters is how soon. (Its idle cost: see docs/sessions.md.)
     /// </summary>
     private static void ConfigureOutputStreams(ISiloMemoryStreamConfigurator streams)
     {
