@@ -29,8 +29,7 @@ internal sealed class DataDirectoryLock : IDisposable
         }
         catch (IOException e)
         {
-            var owner = Owner(path);
-            throw new ServerException($"The data directory {directory} is in use{owner}. Stop that server, or name another directory with --data.", e);
+            throw new DataDirectoryInUseException($"The data directory {directory} is in use{Owner(path)}. Stop that server, or name another directory with --data.", e);
         }
     }
 

@@ -104,6 +104,11 @@ public sealed class SandboxServer : IAsyncDisposable
         logging?.Invoke(builder.Logging);
         builder.WebHost.UseKestrelCore().ConfigureKestrel(k => (k.AddServerHeader, k.Limits.MaxRequestBodySize) = (false, options.Gateway.MaxJsonBytes + 1)).UseUrls([.. options.Urls]);
         builder.Services.AddRoutingCore();
+        if (!options.HandleSignals)
+        {
+            builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
+        }
+
         builder.Services.Configure<Microsoft.Extensions.Hosting.HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(30));
 
         if (options.Role == ServerRole.Gateway)
@@ -230,5 +235,13 @@ public sealed class SandboxServer : IAsyncDisposable
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();
         return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    /// <summary>Leaves the process's signals alone.</summary>
+    private sealed class NoLifetime : IHostLifetime
+    {
+        public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     }
 }

@@ -17,8 +17,8 @@ public enum ServerRole
 }
 
 /// <summary>
-/// How the server runs. Bound from the configuration file, the environment (<c>SANDBOX_</c> and the member's name in capitals, for example
-/// <c>SANDBOX_REDIS</c>) and the command line; what is not said takes a default that works on one machine.
+/// How the server runs. <see cref="ServerSettings"/> reads it from the configuration file, the environment and the command line; what is not said takes a
+/// default that works on one machine.
 /// </summary>
 public sealed record ServerOptions
 {
@@ -76,6 +76,9 @@ public sealed record ServerOptions
     /// <summary>File that a first API key of the tenant <c>default</c> is written to, if there is none yet; empty: no.</summary>
     public string BootstrapKeyFile { get; init; } = "";
 
+    /// <summary>Stop on SIGTERM and SIGINT. Not where the server is a part of a program that has its own use for them.</summary>
+    public bool HandleSignals { get; init; } = true;
+
     /// <summary>The HTTP facade.</summary>
     public GatewayOptions Gateway { get; init; } = new();
 
@@ -86,4 +89,7 @@ public sealed record ServerOptions
 }
 
 /// <summary>Why the server cannot start, in one line that says what to do.</summary>
-public sealed class ServerException(string message, Exception? inner = null) : Exception(message, inner);
+public class ServerException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>Another server has the data directory.</summary>
+public sealed class DataDirectoryInUseException(string message, Exception? inner = null) : ServerException(message, inner);

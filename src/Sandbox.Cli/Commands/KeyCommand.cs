@@ -1,0 +1,85 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using Sandbox.Cli.Api;
+using Sandbox.Cli.Terminal;
+using Spectre.Console;
+
+namespace Sandbox.Cli.Commands;
+
+/// <summary>A tenant's own API keys.</summary>
+internal static class KeyCommand
+{
+    public static Command Create(Say say) => new DetailedCommand("key", "Make, list and revoke API keys of your tenant. The first key comes from `sandbox serve --bootstrap-key FILE`.", """
+          SANDBOX_API_KEY=$(cat key.txt) sandbox key create ci
+        """)
+    { Make(), List(say), Revoke(say) };
+
+    private static Command Make()
+    {
+        var server = new ServerOption();
+        var name = new Argument<string>("name") { Description = "What it is for" };
+        var json = new Option<bool>("--json") { Description = "For machines" };
+        var command = new Command("create", "Make a key. Its text is printed this once and kept nowhere.") { name, json };
+        server.AddTo(command);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var api = server.Connect(parsed);
+            var made = await api.SendAsync(HttpMethod.Post, "/v1/keys", new JsonObject { ["name"] = parsed.GetValue(name) }, cancellationToken);
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(made);
+            }
+            else
+            {
+                Console.WriteLine(SandboxApi.Text(made, "key"));
+            }
+
+            return ExitCodes.Success;
+        });
+        return command;
+    }
+
+    private static Command List(Say say)
+    {
+        var server = new ServerOption();
+        var json = new Option<bool>("--json") { Description = "For machines" };
+        var command = new Command("ls", "List keys, without their texts.") { json };
+        server.AddTo(command);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var api = server.Connect(parsed);
+            var answer = await api.GetAsync("/v1/keys", cancellationToken);
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(answer);
+                return ExitCodes.Success;
+            }
+
+            var table = new Table().Border(TableBorder.Simple).AddColumns("id", "name", "created");
+            foreach (var key in answer["keys"]!.AsArray())
+            {
+                table.AddRow(Markup.Escape(SandboxApi.Text(key!, "id")), Markup.Escape(Say.Printable(SandboxApi.Text(key!, "name"))), Markup.Escape(SandboxApi.Text(key!, "createdAt")));
+            }
+
+            say.Output.Write(table);
+            return ExitCodes.Success;
+        });
+        return command;
+    }
+
+    private static Command Revoke(Say say)
+    {
+        var server = new ServerOption();
+        var id = new Argument<string>("id") { Description = "Id of the key, as `sandbox key ls` shows it" };
+        var command = new Command("revoke", "Revoke a key. It stops working within half a minute.") { id };
+        server.AddTo(command);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var api = server.Connect(parsed);
+            await api.SendAsync(HttpMethod.Delete, $"/v1/keys/{SandboxApi.Escape(parsed.GetValue(id)!)}", null, cancellationToken);
+            say.Note($"key {parsed.GetValue(id)} is revoked");
+            return ExitCodes.Success;
+        });
+        return command;
+    }
+}

@@ -1,0 +1,57 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using Sandbox.Cli.Terminal;
+
+namespace Sandbox.Cli.Commands;
+
+/// <summary>What a new session is given; shared by `run` and `session create`.</summary>
+internal sealed class SizeOptions
+{
+    private readonly Option<string> _template = new("--template") { Description = "Template", HelpName = "NAME", DefaultValueFactory = _ => "python" };
+    private readonly Option<int?> _cpus = new("--cpus") { Description = "Virtual CPUs", HelpName = "N" };
+    private readonly Option<string?> _memory = new("--memory") { Description = "Memory: 512, 512M, 2G", HelpName = "SIZE" };
+    private readonly Option<string?> _disk = new("--disk") { Description = "Writable disk: 512M, 4G", HelpName = "SIZE" };
+    private readonly Option<string[]> _env = new("--env", "-e") { Description = "Environment variable; repeatable", HelpName = "NAME=VALUE", AllowMultipleArgumentsPerToken = false };
+
+    public void AddTo(Command command)
+    {
+        foreach (var option in (Option[])[_template, _cpus, _memory, _disk, _env])
+        {
+            command.Options.Add(option);
+        }
+    }
+
+    /// <summary>Body of the create call.</summary>
+    public JsonObject ToBody(ParseResult parsed)
+    {
+        var body = new JsonObject { ["template"] = parsed.GetValue(_template) };
+        if (parsed.GetValue(_cpus) is { } cpus)
+        {
+            body["vcpus"] = cpus;
+        }
+
+        Add(body, "memoryMiB", "--memory", parsed.GetValue(_memory));
+        Add(body, "diskMiB", "--disk", parsed.GetValue(_disk));
+        if (parsed.GetValue(_env) is { Length: > 0 } variables)
+        {
+            var env = new JsonObject();
+            foreach (var variable in variables)
+            {
+                var split = variable.IndexOf('=', StringComparison.Ordinal);
+                env[split > 0 ? variable[..split] : throw new UserException($"--env '{variable}': write NAME=VALUE", ExitCodes.Usage)] = variable[(split + 1)..];
+            }
+
+            body["env"] = env;
+        }
+
+        return body;
+    }
+
+    private static void Add(JsonObject body, string member, string option, string? text)
+    {
+        if (text is not null)
+        {
+            body[member] = Sizes.ParseMiB(text) ?? throw new UserException($"{option} '{text}': write a size such as 512M or 2G", ExitCodes.Usage);
+        }
+    }
+}
