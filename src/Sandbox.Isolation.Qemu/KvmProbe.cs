@@ -11,7 +11,7 @@ namespace Sandbox.Isolation.Qemu;
 /// </summary>
 internal sealed class KvmProbe(QemuOptions options, string qemuVersion, ILogger logger)
 {
-    private string CacheFile => Path.Combine(options.CacheDirectory, "kvm-verdict.json");
+    private string CacheFile => Path.Combine(options.VerdictDirectory ?? options.CacheDirectory, "kvm-verdict.json");
 
     public async Task<(bool Usable, string Reason)> RunAsync(Func<MicroVmSpec, CancellationToken, Task<IMicroVm>> start, CancellationToken cancellationToken)
     {
@@ -32,7 +32,7 @@ internal sealed class KvmProbe(QemuOptions options, string qemuVersion, ILogger 
         }
 
         var verdict = await TryAsync(image, start, cancellationToken);
-        Directory.CreateDirectory(options.CacheDirectory);
+        Directory.CreateDirectory(Path.GetDirectoryName(CacheFile)!);
         await File.WriteAllBytesAsync(CacheFile, JsonSerializer.SerializeToUtf8Bytes(new Verdict(key, verdict.Usable, verdict.Reason)), cancellationToken);
         return verdict;
     }

@@ -12,8 +12,11 @@ public sealed record QemuOptions
     /// <summary>Where the directories of live microVMs are. Short: socket paths below it must fit 107 bytes.</summary>
     public string RuntimeRoot { get; init; } = "/run/sandbox";
 
-    /// <summary>Where blank disks and the KVM verdict are kept between runs.</summary>
+    /// <summary>Where blank disks are kept between runs.</summary>
     public required string CacheDirectory { get; init; }
+
+    /// <summary>Where the KVM verdict is kept; it holds for the whole machine. <see langword="null"/>: in <see cref="CacheDirectory"/>.</summary>
+    public string? VerdictDirectory { get; init; }
 
     /// <summary>An image to probe KVM with, or <see langword="null"/> where there is none yet.</summary>
     public Func<string?> ProbeImage { get; init; } = () => null;
@@ -25,7 +28,7 @@ public sealed record QemuOptions
     public TimeSpan BootDeadline { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>How long the probe lets a guest try to boot under KVM. A good one takes under a second.</summary>
-    public TimeSpan KvmProbeDeadline { get; init; } = TimeSpan.FromSeconds(20);
+    public TimeSpan KvmProbeDeadline { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>First of the user ids that microVMs run as, each its own. Nobody else may use the range.</summary>
     public uint FirstUserId { get; init; } = 310_000;

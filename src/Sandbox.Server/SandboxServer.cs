@@ -172,6 +172,7 @@ public sealed class SandboxServer : IAsyncDisposable
                 {
                     HostId = services.GetRequiredService<IOptions<Sandbox.Grains.HostOptions>>().Value.HostId,
                     CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
+                    VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
                     RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/tmp", "sandbox"),
                     Accelerator = options.Accelerator,
                     ProbeImage = () => images.Templates is [var first, ..] ? images.FindCurrent(first) : null,

@@ -47,7 +47,16 @@ public sealed class BackendFixture : IDisposable
         };
     }
 
-    public void Dispose() => Directory.Delete(_directory, recursive: true);
+    public void Dispose()
+    {
+        Directory.Delete(_directory, recursive: true);
+        var runtime = Path.Combine(Options.RuntimeRoot, Options.HostId);
+        if (Directory.Exists(runtime))
+        {
+            // Not recursive: a microVM that was left behind must be noticed.
+            Directory.Delete(runtime);
+        }
+    }
 
     /// <summary>Runs something in a guest to its end.</summary>
     public static async Task<Ran> RunAsync(IMicroVm vm, StartExecution request)

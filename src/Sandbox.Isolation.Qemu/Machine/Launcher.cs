@@ -22,6 +22,17 @@ internal static partial class Launcher
         exec "$@"
         """;
 
+    /// <summary>$0 is the user id. Only this process tree sees the mounts; /mnt is but a place to put the node.</summary>
+    private const string OwnKvm =
+        """
+        set -e
+        mount -t tmpfs -o mode=755,size=64k,nosuid,noexec sandbox /mnt
+        mknod -m 600 /mnt/kvm c 10 232
+        chown "$0" /mnt/kvm
+        mount --bind /mnt/kvm /dev/kvm
+        exec "$@"
+        """;
+
     public static async Task<Process> StartAsync(
         string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId)
     {
@@ -61,25 +72,31 @@ internal static partial class Launcher
         }
 
         var id = uid.ToString(CultureInfo.InvariantCulture);
+        var group = KvmGroup();
+        string[] own = group == "0" ? ["--mount", "--net", "--ipc", "--uts", "--", "/bin/sh", "-c", OwnKvm, id] : ["--net", "--ipc", "--uts", "--"];
+        string[] groups = group is null or "0" ? ["--clear-groups"] : ["--groups", group];
         return
         [
-            "unshare", "--net", "--ipc", "--uts", "--",
-            "setpriv", "--reuid", id, "--regid", id, .. Groups(), "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL", "--",
+            "unshare", .. own,
+            "setpriv", "--reuid", id, "--regid", id, .. groups, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL", "--",
         ];
     }
 
-    /// <summary>/dev/kvm usually belongs to a group of its own; that group is all the process keeps.</summary>
-    private static string[] Groups()
+    /// <summary>
+    /// Group of /dev/kvm: usually one of its own, which is then all the process keeps. Where the device is root's alone (0), the process gets a node
+    /// of its own in a private mount namespace. No device: <see langword="null"/>.
+    /// </summary>
+    private static string? KvmGroup()
     {
         if (!File.Exists("/dev/kvm"))
         {
-            return ["--clear-groups"];
+            return null;
         }
 
         using var stat = Process.Start(new ProcessStartInfo("stat", ["-c", "%g", "/dev/kvm"]) { RedirectStandardOutput = true })!;
         var group = stat.StandardOutput.ReadToEnd().Trim();
         stat.WaitForExit();
-        return group is "" or "0" ? ["--clear-groups"] : ["--groups", group];
+        return group;
     }
 
     [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
