@@ -1,7 +1,8 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Sandbox.Cli.Api;
-using Sandbox.Cli.Terminal;
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Images;
 using Sandbox.Server;
 
 namespace Sandbox.Cli.Runs;
@@ -20,10 +21,14 @@ internal sealed class PrivateServer : IAsyncDisposable
     /// <summary>Starts it and waits until it can serve.</summary>
     /// <param name="options">How it runs; the address is replaced.</param>
     /// <param name="mayUseTemporaryData">Whether a data directory of its own will do where the usual one is in use by another process.</param>
-    /// <param name="say">Told what is happening.</param>
     /// <param name="cancellationToken">Gives up.</param>
-    public static async Task<PrivateServer> StartAsync(ServerOptions options, bool mayUseTemporaryData, Say say, CancellationToken cancellationToken)
+    public static async Task<PrivateServer> StartAsync(ServerOptions options, bool mayUseTemporaryData, CancellationToken cancellationToken)
     {
+        if (new ImageStore(options.ImageRoot).Templates.Count == 0)
+        {
+            throw new UserException($"there is no guest image in {options.ImageRoot}; build one with: sandbox image build", ExitCodes.SandboxFailed);
+        }
+
         options = options with { Role = ServerRole.All, Urls = ["http://127.0.0.1:0"], Gateway = options.Gateway with { Development = true }, HandleSignals = false, BootstrapKeyFile = "" };
         string? temporary = null;
         SandboxServer server;
@@ -40,7 +45,7 @@ internal sealed class PrivateServer : IAsyncDisposable
         var made = new PrivateServer(server, temporary);
         try
         {
-            await made.WaitUntilReadyAsync(say, cancellationToken);
+            await made.WaitUntilReadyAsync(cancellationToken);
             return made;
         }
         catch
@@ -65,7 +70,7 @@ internal sealed class PrivateServer : IAsyncDisposable
         o.MinLevel = LogLevel.Error;
     });
 
-    private async Task WaitUntilReadyAsync(Say say, CancellationToken cancellationToken)
+    private async Task WaitUntilReadyAsync(CancellationToken cancellationToken)
     {
         using var api = new SandboxApi(Url, null);
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -73,20 +78,20 @@ internal sealed class PrivateServer : IAsyncDisposable
         string? reason = "";
         try
         {
+            var verdicts = await Task.WhenAll(_server.Services.GetServices<IIsolationBackend>().Select(b => b.ProbeAsync(patience.Token)));
+            if (!verdicts.Any(v => v.Usable))
+            {
+                throw new UserException($"sessions cannot run here: {string.Join("; ", verdicts.Select(v => v.Reason))}. See: sandbox doctor", ExitCodes.SandboxFailed);
+            }
+
             while ((reason = await api.NotReadyReasonAsync(patience.Token)) is not null)
             {
-                if (reason.Contains("template", StringComparison.Ordinal) || reason.Contains("usable", StringComparison.Ordinal))
-                {
-                    throw new UserException($"sessions cannot run here: {reason}", ExitCodes.SandboxFailed);
-                }
-
                 await Task.Delay(50, patience.Token);
             }
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            say.Note("see: sandbox doctor");
-            throw new UserException($"the server did not become ready: {reason}", ExitCodes.SandboxFailed);
+            throw new UserException($"the server did not become ready: {reason}. See: sandbox doctor", ExitCodes.SandboxFailed);
         }
     }
 }
