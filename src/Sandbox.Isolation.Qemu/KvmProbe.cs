@@ -11,6 +11,9 @@ namespace Sandbox.Isolation.Qemu;
 /// </summary>
 internal sealed class KvmProbe(QemuOptions options, string qemuVersion, ILogger logger)
 {
+    /// <summary>The probe's microVM of this process, which no lease names.</summary>
+    public static string OwnId { get; } = $"kvm-probe-{Environment.ProcessId}";
+
     private string CacheFile => Path.Combine(options.VerdictDirectory ?? options.CacheDirectory, "kvm-verdict.json");
 
     public async Task<(bool Usable, string Reason)> RunAsync(Func<MicroVmSpec, CancellationToken, Task<IMicroVm>> start, CancellationToken cancellationToken)
@@ -39,14 +42,13 @@ internal sealed class KvmProbe(QemuOptions options, string qemuVersion, ILogger 
 
     private async Task<(bool Usable, string Reason)> TryAsync(string image, Func<MicroVmSpec, CancellationToken, Task<IMicroVm>> start, CancellationToken cancellationToken)
     {
-        var id = $"kvm-probe-{Environment.ProcessId}";
-        var disk = Path.Combine(options.CacheDirectory, id + ".img");
+        var disk = Path.Combine(options.CacheDirectory, OwnId + ".img");
         logger.LogInformation("Trying KVM by booting the guest under it (at most {Seconds} s, once for each kernel, QEMU and image)", options.KvmProbeDeadline.TotalSeconds);
         try
         {
             var spec = new MicroVmSpec
             {
-                Owner = new MicroVmOwner(id, "", 0), ImageDirectory = image, Vcpus = 1, MemoryMiB = 256, DiskMiB = 64, DiskPath = disk, Hostname = "probe",
+                Owner = new MicroVmOwner(OwnId, "", 0), ImageDirectory = image, Vcpus = 1, MemoryMiB = 256, DiskMiB = 64, DiskPath = disk, Hostname = "probe",
             };
             await using var vm = await start(spec, cancellationToken);
             return (true, "the guest booted under it");

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Backends;
@@ -19,6 +20,7 @@ public sealed class QemuBackend : IIsolationBackend
     private readonly UserIds? _users;
     private readonly DataDisk _disks;
     private readonly string _hostRoot;
+    private readonly ConcurrentDictionary<string, bool> _starting = new(StringComparer.Ordinal);
     private readonly Lazy<Task<BackendVerdict>> _verdict;
 
     /// <summary>Makes the backend. Nothing is started yet.</summary>
@@ -81,6 +83,13 @@ public sealed class QemuBackend : IIsolationBackend
             cancellationToken.ThrowIfCancellationRequested();
             var vmId = Path.GetFileName(path)["vm-".Length..];
             var directory = new VmDirectory(_hostRoot, vmId);
+            if (_starting.ContainsKey(vmId) || vmId == KvmProbe.OwnId)
+            {
+                // Ours, and not yet anybody's: its record may not be written yet.
+                kept.Add(vmId);
+                continue;
+            }
+
             var record = directory.Load();
             var owner = record?.Owner ?? new MicroVmOwner(vmId, "", 0);
             if (record is not null && isLive(owner))
@@ -94,7 +103,7 @@ public sealed class QemuBackend : IIsolationBackend
             reaped.Add(new ReapedMicroVm(owner, killed ? "process, cgroup, directory" : "cgroup, directory"));
         }
 
-        foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !Directory.Exists(new VmDirectory(_hostRoot, v).DirectoryPath)))
+        foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !_starting.ContainsKey(v) && v != KvmProbe.OwnId && !Directory.Exists(new VmDirectory(_hostRoot, v).DirectoryPath)))
         {
             await KillAsync(vmId, null);
             reaped.Add(new ReapedMicroVm(new MicroVmOwner(vmId, "", 0), "cgroup"));
@@ -125,8 +134,18 @@ public sealed class QemuBackend : IIsolationBackend
         return killed;
     }
 
-    private Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, TimeSpan deadline, CancellationToken cancellationToken) =>
-        QemuMicroVm.StartAsync(_options, spec, accelerator, _hostRoot, _cgroups, _users, deadline, _logger, cancellationToken);
+    private async Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, TimeSpan deadline, CancellationToken cancellationToken)
+    {
+        _starting[spec.Owner.VmId] = true;
+        try
+        {
+            return await QemuMicroVm.StartAsync(_options, spec, accelerator, _hostRoot, _cgroups, _users, deadline, _logger, cancellationToken);
+        }
+        finally
+        {
+            _starting.TryRemove(spec.Owner.VmId, out _);
+        }
+    }
 
     private async Task<BackendVerdict> ProbeOnceAsync(CancellationToken cancellationToken)
     {

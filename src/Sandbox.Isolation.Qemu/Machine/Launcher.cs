@@ -9,7 +9,7 @@ namespace Sandbox.Isolation.Qemu.Machine;
 
 /// <summary>
 /// Starts QEMU: a shell joins the cgroups (so that limits hold from the first instruction), opens the files that the unprivileged process could not
-/// open itself, and becomes, in turn, unshare (no network), setpriv (no privileges, dies with us) and QEMU. It is one process all along.
+/// open itself, and becomes, in turn, setsid (a Ctrl-C at the terminal of this program is not for its machines), unshare (no network), setpriv (no privileges, dies with us) and QEMU. It is one process all along.
 /// </summary>
 internal static partial class Launcher
 {
@@ -19,7 +19,7 @@ internal static partial class Launcher
         for procs in $SBX_CGROUPS; do echo $$ >"$procs"; done
         exec 3<"$SBX_KERNEL" 4<"$SBX_INITRAMFS" 5<"$SBX_ROOT" 6<>"$SBX_DISK"
         unset SBX_CGROUPS SBX_KERNEL SBX_INITRAMFS SBX_ROOT SBX_DISK
-        exec "$@"
+        exec setsid "$@"
         """;
 
     /// <summary>$0 is the user id. Only this process tree sees the mounts; /mnt is but a place to put the node.</summary>
