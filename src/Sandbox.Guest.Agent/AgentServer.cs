@@ -11,12 +11,16 @@ namespace Sandbox.Guest.Agent;
 /// <summary>Serves the host: reads its frames in order and answers each request. Executions, contexts and files live here, not in a connection.</summary>
 internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
 {
+    /// <summary>Requests worked on at once, beside executions.</summary>
+    private const int MaxUnderWay = 256;
+
     private readonly Outbox _outbox = new();
     private readonly ConcurrentDictionary<ulong, Execution> _executions = new();
     private readonly ConcurrentDictionary<ulong, DirectoryWatch> _watches = new();
     private readonly ContextTable _contexts = new();
     private readonly HandleTable _handles = new();
     private byte[] _epoch = [];
+    private int _underWay;
 
     public void Run()
     {
@@ -49,6 +53,7 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
             }
             else if (_epoch.Length > 0)
             {
+                _outbox.WaitForRoom();
                 Handle(frame);
             }
         }
@@ -62,12 +67,15 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
             return;
         }
 
+        // Nothing of the old connection may be said on the new one: answers under way are dropped, and events wait for their `replay`.
+        _outbox.End();
         foreach (var watch in _watches.Values)
         {
             watch.Stop();
         }
 
         _watches.Clear();
+        _ = UserThread.RunAsync(User.Root, _handles.CloseAll);
         Forget();
         var hello = new Hello
         {
@@ -78,21 +86,19 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
         };
         foreach (var execution in _executions.Values)
         {
+            execution.Reconnected();
+            var (first, next) = execution.Events.Suspend();
             hello.Executions.Add(new RunningExecution
             {
                 Stream = execution.Stream,
                 ExecutionId = execution.Request.ExecutionId,
-                FirstRetainedSeq = execution.Events.FirstKept,
-                NextSeq = execution.Events.NextSeq,
+                FirstRetainedSeq = first,
+                NextSeq = next,
             });
         }
 
         _epoch = epoch;
         _outbox.Begin(stream, new Frame { Hello = hello });
-        foreach (var execution in _executions.Values)
-        {
-            execution.Reconnected();
-        }
     }
 
     private void Handle(Frame frame)
@@ -138,36 +144,62 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
         }
     }
 
-    private async void Answer(ulong stream, Request request)
+    private void Answer(ulong stream, Request request)
     {
-        Response response;
+        var epoch = _outbox.Epoch;
+        if (request.OpCase == Request.OpOneofCase.Start)
+        {
+            // In the order of arrival, so that an execution is in the next hello or was never started.
+            var response = Guarded(() => Task.FromResult(Start(stream, request.Start))).GetAwaiter().GetResult();
+            _outbox.Send(new Frame { Stream = stream, Response = response }, epoch);
+            if (response.ResultCase == Response.ResultOneofCase.Started && _executions.TryGetValue(stream, out var execution))
+            {
+                execution.Events.Open();
+            }
+        }
+        else if (Interlocked.Increment(ref _underWay) > MaxUnderWay)
+        {
+            Interlocked.Decrement(ref _underWay);
+            _outbox.Send(new Frame { Stream = stream, Response = Failure(ErrorCode.ResourceExhausted, $"{MaxUnderWay} requests are under way already.", 0) }, epoch);
+        }
+        else
+        {
+            _ = Task.Run(async () =>
+            {
+                var response = await Guarded(() => RespondAsync(stream, request, epoch)).ConfigureAwait(false);
+                Interlocked.Decrement(ref _underWay);
+                _outbox.Send(new Frame { Stream = stream, Response = response }, epoch);
+                if (_watches.TryGetValue(stream, out var watch))
+                {
+                    // Its first event must not come before the answer.
+                    watch.Begin();
+                }
+            });
+        }
+    }
+
+    private static async Task<Response> Guarded(Func<Task<Response>> work)
+    {
         try
         {
-            response = await Task.Run(() => RespondAsync(stream, request)).ConfigureAwait(false);
+            return await work().ConfigureAwait(false);
         }
         catch (AgentException e)
         {
-            response = Failure(e.Code, e.Message, e.Errno);
+            return Failure(e.Code, e.Message, e.Errno);
         }
         catch (Exception e)
         {
             // A bug of ours must not take the guest's other executions with it.
-            response = Failure(ErrorCode.Internal, $"{e.GetType().Name}: {e.Message}", 0);
-        }
-
-        _outbox.Respond(stream, response);
-        if (response.ResultCase == Response.ResultOneofCase.Started)
-        {
-            _executions.TryGetValue(stream, out var execution);
-            execution?.Events.Open();
+            return Failure(ErrorCode.Internal, $"{e.GetType().Name}: {e.Message}", 0);
         }
     }
 
-    private async Task<Response> RespondAsync(ulong stream, Request request) => request.OpCase switch
+    private async Task<Response> RespondAsync(ulong stream, Request request, int epoch) => request.OpCase switch
     {
         Request.OpOneofCase.Start => Start(stream, request.Start),
         Request.OpOneofCase.ListExecutions => ListExecutions(),
-        Request.OpOneofCase.Reseed => Reseed(request.Reseed),
+        Request.OpOneofCase.Reseed => await ReseedAsync(request.Reseed).ConfigureAwait(false),
         Request.OpOneofCase.Metrics => new Response { Metrics = MetricsReader.Read() },
         Request.OpOneofCase.CreateContext => new Response { Context = _contexts.Create(request.CreateContext).Describe() },
         Request.OpOneofCase.ListContexts => new Response { Contexts = _contexts.List() },
@@ -176,17 +208,17 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
         Request.OpOneofCase.Sync => Done(Native.Sync),
         Request.OpOneofCase.Stat => new Response { File = await AsAsync(request.Stat.User, u => FileOperations.Stat(u.Resolve(request.Stat.Path), request.Stat.Follow)).ConfigureAwait(false) },
         Request.OpOneofCase.List => new Response { Files = await AsAsync(request.List.User, u => FileOperations.List(request.List, u.Resolve(request.List.Path))).ConfigureAwait(false) },
-        Request.OpOneofCase.Mkdir => new Response { File = await AsAsync(request.Mkdir.User, u => FileOperations.MakeDirectory(u.Resolve(request.Mkdir.Path), request.Mkdir.Parents)).ConfigureAwait(false) },
+        Request.OpOneofCase.Mkdir => new Response { File = await AsAsync(request.Mkdir.User, u => FileOperations.MakeDirectory(u.Resolve(request.Mkdir.Path), request.Mkdir.Parents, request.Mkdir.Mode)).ConfigureAwait(false) },
         Request.OpOneofCase.Move => new Response
         {
             File = await AsAsync(request.Move.User, u => FileOperations.Move(u.Resolve(request.Move.From), u.Resolve(request.Move.To), request.Move.Overwrite)).ConfigureAwait(false),
         },
         Request.OpOneofCase.Remove => await AsAsync(request.Remove.User, u => Done(() => FileOperations.Remove(u.Resolve(request.Remove.Path), request.Remove.Recursive))).ConfigureAwait(false),
-        Request.OpOneofCase.OpenFile => new Response { Handle = await AsAsync(request.OpenFile.User, u => _handles.Open(request.OpenFile, u.Resolve(request.OpenFile.Path))).ConfigureAwait(false) },
+        Request.OpOneofCase.OpenFile => new Response { Handle = await AsAsync(request.OpenFile.User, u => _handles.Open(request.OpenFile, u)).ConfigureAwait(false) },
         Request.OpOneofCase.Read => new Response { Chunk = _handles.Read(request.Read) },
         Request.OpOneofCase.Write => Done(() => _handles.Write(request.Write)),
-        Request.OpOneofCase.CloseFile => Done(() => _handles.Close(request.CloseFile)),
-        Request.OpOneofCase.Watch => await AsAsync(request.Watch.User, u => Watch(stream, request.Watch, u)).ConfigureAwait(false),
+        Request.OpOneofCase.CloseFile => await _handles.CloseAsync(request.CloseFile).ConfigureAwait(false),
+        Request.OpOneofCase.Watch => await AsAsync(request.Watch.User, u => Watch(stream, request.Watch, u, epoch)).ConfigureAwait(false),
         Request.OpOneofCase.Unwatch => Done(() => StopWatching(request.Unwatch.WatchStream)),
         _ => throw new AgentException(ErrorCode.Unsupported, "This agent does not know the request."),
     };
@@ -238,14 +270,26 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
     private Response ListExecutions()
     {
         var list = new ExecutionList();
-        list.Executions.AddRange(_executions.Values.Where(e => !e.Events.Ended).Select(e => e.Summarize()));
+        var size = 0;
+        foreach (var execution in _executions.Values.Where(e => !e.Events.Ended).Take(ProtocolLimits.MaxExecutions))
+        {
+            var summary = execution.Summarize();
+            size += summary.CalculateSize() + 8;
+            if (size > ProtocolLimits.MaxFrameBytes - 1024)
+            {
+                break;
+            }
+
+            list.Executions.Add(summary);
+        }
+
         return new Response { Executions = list };
     }
 
-    private Response Reseed(Reseed request)
+    private async Task<Response> ReseedAsync(Reseed request)
     {
         Identity.Apply(request, ownsMachine);
-        _contexts.Reseed(request.Entropy.Span);
+        await _contexts.ReseedAsync(request.Entropy.ToByteArray()).ConfigureAwait(false);
         return new Response { Empty = new Empty() };
     }
 
@@ -256,14 +300,21 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
         return new Response { Context = context.Describe() };
     }
 
-    private Response Watch(ulong stream, Watch request, User user)
+    private Response Watch(ulong stream, Watch request, User user, int epoch)
     {
         if (_watches.Count >= ProtocolLimits.MaxWatches)
         {
             throw new AgentException(ErrorCode.ResourceExhausted, $"{ProtocolLimits.MaxWatches} directories are watched already.");
         }
 
-        _watches[stream] = new DirectoryWatch(stream, user.Resolve(request.Path), request.Recursive, _outbox);
+        var watch = new DirectoryWatch(stream, user.Resolve(request.Path), request.Recursive, _outbox, epoch);
+        _watches[stream] = watch;
+        if (epoch != _outbox.Epoch)
+        {
+            // The connection that asked has been cut meanwhile.
+            StopWatching(stream);
+        }
+
         return new Response { Empty = new Empty() };
     }
 

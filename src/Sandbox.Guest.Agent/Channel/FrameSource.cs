@@ -5,7 +5,8 @@ using Sandbox.Guest.Protocol;
 namespace Sandbox.Guest.Agent.Channel;
 
 /// <summary>
-/// Reads frames, and finds its way back after a cut: anything that is no frame makes it look for the next preamble. See docs/guest-protocol.md.
+/// Reads frames, and finds its way back after a cut: anything that is no frame makes it look for the next preamble. A <see cref="Hello"/> counts
+/// only right behind a preamble, and nothing else counts there. See docs/guest-protocol.md.
 /// </summary>
 internal sealed class FrameSource(Stream stream)
 {
@@ -18,6 +19,7 @@ internal sealed class FrameSource(Stream stream)
     public Frame? Read()
     {
         Span<byte> header = stackalloc byte[sizeof(uint)];
+        var greeting = false;
         while (true)
         {
             if (!Fill(header))
@@ -33,14 +35,12 @@ internal sealed class FrameSource(Stream stream)
                     return null;
                 }
 
-                try
+                if (Parse((int)length) is { } frame && frame.BodyCase == Frame.BodyOneofCase.Hello == greeting)
                 {
-                    return Parser.ParseFrom(_body.AsSpan(0, (int)length));
+                    return frame;
                 }
-                catch (InvalidProtocolBufferException)
-                {
-                    header.Clear();
-                }
+
+                header.Clear();
             }
 
             // The preamble itself is "no frame" too: its first four bytes are no legal length.
@@ -48,6 +48,20 @@ internal sealed class FrameSource(Stream stream)
             {
                 return null;
             }
+
+            greeting = true;
+        }
+    }
+
+    private Frame? Parse(int length)
+    {
+        try
+        {
+            return Parser.ParseFrom(_body.AsSpan(0, length));
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return null;
         }
     }
 

@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Text;
-using System.Text.Json;
-using Google.Protobuf;
 using Sandbox.Guest.Agent.Channel;
 using Sandbox.Guest.Agent.Executions;
 using Sandbox.Guest.Agent.Platform;
@@ -12,15 +10,23 @@ namespace Sandbox.Guest.Agent.Contexts;
 /// <summary>A piece of code in a context.</summary>
 internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox outbox, LanguageContext context) : Execution(stream, request, outbox)
 {
-    private const int MaxMimeTypes = 64;
-
-    private readonly CancellationTokenSource _ended = new();
+    private readonly CancellationTokenSource _over = new();
     private volatile int _cancelled;
     private volatile bool _timedOut;
-    private volatile bool _failed;
+
+    /// <summary>Where it runs, once it does. Guarded by the context's lock.</summary>
+    public Interpreter? Interpreter { get; set; }
 
     public override void Start()
     {
+        foreach (var (name, value) in Request.Env)
+        {
+            if (name.Length == 0 || name.Contains('=') || name.Contains('\0') || value.Contains('\0'))
+            {
+                throw new AgentException(ErrorCode.InvalidArgument, $"'{name}' is no name of an environment variable, or its value holds a NUL.");
+            }
+        }
+
         Pid = context.Pid;
         context.Enqueue(this);
     }
@@ -36,7 +42,7 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
     /// <summary>The context could not even be started.</summary>
     public void Fail(string message)
     {
-        Emit(OutputFd.Stderr, Encoding.UTF8.GetBytes(message + "\n"));
+        Say(message);
         Events.Add(new ExecutionEvent { Exited = new Exited { ExitCode = 1, ContextLost = true } });
     }
 
@@ -55,17 +61,17 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
             _ = InterruptAfterTimeoutAsync(interpreter);
         }
 
-        var done = interpreter.Exchange(WriteRequest, Handle, (fd, data) => Emit(fd, data.Span));
-        _ended.Cancel();
-        var code = done is { } d && d.TryGetProperty("code", out var c) && c.TryGetInt32(out var value) ? value & 0xff : done is null || _failed ? 1 : 0;
+        var code = interpreter.Exchange(Request.Code.Source, Request.Cwd, Request.Env, "", Handle, (fd, data) => Emit(fd, data.Span));
+        _over.Cancel();
+        var end = code is null ? interpreter.End : default;
         var exited = new Exited
         {
-            ExitCode = done is null ? 0 : code,
-            Signal = done is null ? 9 : 0,
+            ExitCode = code ?? end.ExitCode,
+            Signal = end.Signal,
             TimedOut = _timedOut,
-            OutOfMemory = done is null && interpreter.OutOfMemory,
+            OutOfMemory = code is null && interpreter.OutOfMemory,
             PidsLimitHit = interpreter.PidsLimitHit,
-            ContextLost = done is null,
+            ContextLost = code is null,
             DiskFull = Disk.IsFull(directory),
             WallMs = (ulong)clock.ElapsedMilliseconds,
             CpuMs = interpreter.CpuMilliseconds - Math.Min(cpu, interpreter.CpuMilliseconds),
@@ -74,27 +80,14 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
         Events.Add(new ExecutionEvent { Exited = exited });
     }
 
-    private void WriteRequest(Utf8JsonWriter writer)
-    {
-        writer.WriteString("code", Request.Code.Source);
-        writer.WriteString("cwd", Request.Cwd);
-        writer.WriteStartObject("env");
-        foreach (var (name, value) in Request.Env)
-        {
-            writer.WriteString(name, value);
-        }
-
-        writer.WriteEndObject();
-    }
-
     private async Task InterruptAfterTimeoutAsync(Interpreter interpreter)
     {
         try
         {
-            await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(Request.TimeoutMs, int.MaxValue)), _ended.Token).ConfigureAwait(false);
+            await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(Request.TimeoutMs, int.MaxValue)), _over.Token).ConfigureAwait(false);
             _timedOut = true;
             interpreter.Interrupt();
-            await Task.Delay(Grace, _ended.Token).ConfigureAwait(false);
+            await Task.Delay(Grace, _over.Token).ConfigureAwait(false);
             interpreter.Kill();
         }
         catch (OperationCanceledException)
@@ -103,46 +96,27 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
         }
     }
 
-    private void Handle(JsonElement reply)
+    private void Handle(KernelReply reply)
     {
-        switch (reply.ValueKind == JsonValueKind.Object && reply.TryGetProperty("type", out var type) ? type.GetString() : null)
+        switch (reply)
         {
-            case "result":
-                var result = new RichResult
+            case KernelReply.Shown shown:
+                foreach (var type in shown.LeftOut)
                 {
-                    IsMain = reply.TryGetProperty("main", out var main) && main.ValueKind == JsonValueKind.True,
-                    ExecutionCount = reply.TryGetProperty("count", out var count) && count.TryGetUInt32(out var n) ? n : 0,
-                };
-                long size = 0;
-                foreach (var part in reply.GetProperty("data").EnumerateObject().Take(MaxMimeTypes))
-                {
-                    if (part.Name.Length <= 128 && part.Value.TryGetBytesFromBase64(out var bytes))
-                    {
-                        size += bytes.Length + part.Name.Length;
-                        if (size > ProtocolLimits.MaxResultBytes)
-                        {
-                            Emit(OutputFd.Stderr, Encoding.UTF8.GetBytes($"[sandbox] {part.Name} of a result is left out: the result is over {ProtocolLimits.MaxResultBytes} bytes\n"));
-                            size -= bytes.Length + part.Name.Length;
-                            continue;
-                        }
-
-                        result.Data[part.Name] = ByteString.CopyFrom(bytes);
-                    }
+                    Say($"[sandbox] {type} is left out of a result, which would be over {ProtocolLimits.MaxResultBytes} bytes");
                 }
 
-                Events.Add(new ExecutionEvent { Result = result });
+                if (shown.Result.Data.Count > 0)
+                {
+                    Events.Add(new ExecutionEvent { Result = shown.Result });
+                }
+
                 break;
-            case "error":
-                _failed = true;
-                var error = new CodeError { Name = Text(reply, "name", 1024), Value = Text(reply, "value", 64 * 1024), Traceback = Text(reply, "traceback", 64 * 1024) };
-                Events.Add(new ExecutionEvent { CodeError = error });
+            case KernelReply.Failed failed:
+                Events.Add(new ExecutionEvent { CodeError = failed.Error });
                 break;
         }
     }
 
-    private static string Text(JsonElement reply, string name, int most)
-    {
-        var text = reply.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString()! : "";
-        return text.Length > most ? text[..most] : text;
-    }
+    private void Say(string line) => Emit(OutputFd.Stderr, Encoding.UTF8.GetBytes(line + "\n"));
 }

@@ -6,7 +6,11 @@ namespace Sandbox.Guest.Agent.Contexts;
 /// <summary>The contexts of this guest by id.</summary>
 internal sealed class ContextTable
 {
+    /// <summary>A context may only seem idle; then its reseeding waits for the code that has just begun, and this long at most.</summary>
+    private static readonly TimeSpan ReseedDeadline = TimeSpan.FromSeconds(10);
+
     private readonly ConcurrentDictionary<string, LanguageContext> _contexts = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _starting = new(StringComparer.Ordinal);
 
     public LanguageContext Create(CreateContext request)
     {
@@ -15,17 +19,30 @@ internal sealed class ContextTable
             throw new AgentException(ErrorCode.InvalidArgument, "A context id has 1 to 64 characters.");
         }
 
-        if (_contexts.Count >= ProtocolLimits.MaxContexts)
+        lock (_starting)
         {
-            throw new AgentException(ErrorCode.ResourceExhausted, $"There are {ProtocolLimits.MaxContexts} contexts already; remove one.");
+            if (_contexts.Count + _starting.Count >= ProtocolLimits.MaxContexts)
+            {
+                throw new AgentException(ErrorCode.ResourceExhausted, $"There are {ProtocolLimits.MaxContexts} contexts already; remove one.");
+            }
+
+            if (_contexts.ContainsKey(request.ContextId) || !_starting.Add(request.ContextId))
+            {
+                throw new AgentException(ErrorCode.AlreadyExists, $"There is a context '{request.ContextId}' already.");
+            }
         }
 
-        if (_contexts.ContainsKey(request.ContextId))
+        try
         {
-            throw new AgentException(ErrorCode.AlreadyExists, $"There is a context '{request.ContextId}' already.");
+            return _contexts[request.ContextId] = new LanguageContext(request);
         }
-
-        return _contexts[request.ContextId] = new LanguageContext(request);
+        finally
+        {
+            lock (_starting)
+            {
+                _starting.Remove(request.ContextId);
+            }
+        }
     }
 
     public LanguageContext Get(string id) =>
@@ -48,11 +65,20 @@ internal sealed class ContextTable
         context.Remove();
     }
 
-    public void Reseed(ReadOnlySpan<byte> entropy)
+    /// <summary>Gives every interpreter randomness of its own. Waits for the idle ones, which are what a clone wakes up with.</summary>
+    public async Task ReseedAsync(byte[] entropy)
     {
-        foreach (var context in _contexts.Values)
+        var seeding = _contexts.Values.Select(c => c.ReseedAsync(SeedFor(entropy, c.Id)));
+        try
         {
-            context.Reseed(entropy);
+            await Task.WhenAll(seeding).WaitAsync(ReseedDeadline).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            throw new AgentException(ErrorCode.Conflict, "A context did not take its new seed in time.");
         }
     }
+
+    private static string SeedFor(byte[] entropy, string context) =>
+        Convert.ToHexStringLower(System.Security.Cryptography.HMACSHA256.HashData(entropy, System.Text.Encoding.UTF8.GetBytes(context)));
 }

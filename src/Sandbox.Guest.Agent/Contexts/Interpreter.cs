@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using System.Text;
-using System.Text.Json;
 using Sandbox.Guest.Agent.Executions;
 using Sandbox.Guest.Agent.Platform;
 using Sandbox.Guest.Protocol;
@@ -8,30 +7,38 @@ using Sandbox.Guest.Protocol;
 namespace Sandbox.Guest.Agent.Contexts;
 
 /// <summary>
-/// A running language kernel: a process that takes code on descriptor 3 and answers in JSON lines on descriptor 4, so that its standard
-/// output stays the user's own. At the end of a piece of code it writes a marker (random each time) to both outputs: what stands before the
-/// marker belongs to that piece.
+/// A running language kernel: a process that takes requests, one a line, on descriptor 3 (Bash: 0) and answers in JSON lines on descriptor 4, so that
+/// its standard output stays the user's own. See <see cref="MarkedOutput"/> for how the two keep their order.
 /// </summary>
 internal sealed class Interpreter
 {
+    /// <summary>How long a kernel may take until it is ready: IPython on an emulated processor needs seconds.</summary>
+    private static readonly TimeSpan StartDeadline = TimeSpan.FromSeconds(60);
+
+    private readonly string _language;
     private readonly Cgroup _cgroup = Cgroup.Create();
     private readonly int _requests;
-    private readonly BlockingCollection<JsonElement?> _replies = [];
+    private readonly ReplyReader _replies;
     private readonly MarkedOutput _stdout;
     private readonly MarkedOutput _stderr;
-    private volatile bool _dead;
+    private readonly StringBuilder _complaints = new();
+    private readonly CancellationTokenSource _gone = new();
+    private readonly Lock _lock = new();
+    private ProcessEnd _end;
 
     public Interpreter(string language, User user, IReadOnlyDictionary<string, string> environment, string directory)
     {
+        _language = language;
         var (requestRead, requestWrite) = Descriptors.Pipe();
         var (replyRead, replyWrite) = Descriptors.Pipe();
         var (outRead, outWrite) = Descriptors.Pipe();
         var (errRead, errWrite) = Descriptors.Pipe();
         var nothing = Descriptors.Null();
+        var standardInput = Kernels.ReadsStandardInput(language) ? requestRead : nothing;
         try
         {
             Pid = ProcessLauncher.Start(
-                new Launch(Kernels.CommandOf(language), environment, directory, user, [nothing, outWrite, errWrite, requestRead, replyWrite], false, _cgroup.Procs));
+                new Launch(Kernels.CommandOf(language), environment, directory, user, [standardInput, outWrite, errWrite, requestRead, replyWrite], false, _cgroup));
         }
         catch
         {
@@ -52,15 +59,15 @@ internal sealed class Interpreter
         }
 
         _requests = requestWrite;
-        _stdout = new MarkedOutput(outRead);
-        _stderr = new MarkedOutput(errRead);
-        new Thread(() => ReadReplies(replyRead), 256 * 1024) { IsBackground = true, Name = "replies" }.Start();
+        _stdout = new MarkedOutput(outRead, _ => { });
+        _stderr = new MarkedOutput(errRead, Complain);
+        _replies = new ReplyReader(replyRead, Kill);
         new Thread(Reap, 128 * 1024) { IsBackground = true, Name = "kernel" }.Start();
     }
 
     public int Pid { get; }
 
-    public bool Alive => !_dead;
+    public bool Alive => !_gone.IsCancellationRequested;
 
     public bool OutOfMemory => _cgroup.OutOfMemory;
 
@@ -70,94 +77,203 @@ internal sealed class Interpreter
 
     public ulong PeakMemory => _cgroup.PeakMemory;
 
-    public void Interrupt() => Signal(2);
-
-    public void Signal(int number)
+    /// <summary>How it ended; only once it has.</summary>
+    public ProcessEnd End
     {
-        if (!_dead)
+        get
         {
-            _cgroup.Signal(Pid, number);
+            _gone.Token.WaitHandle.WaitOne();
+            return _end;
         }
     }
+
+    /// <summary>Waits until the kernel takes requests.</summary>
+    /// <exception cref="AgentException">It ended, or is not ready at the deadline; says what it complained of.</exception>
+    public void WaitUntilReady()
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(_gone.Token);
+        deadline.CancelAfter(StartDeadline);
+        if (_replies.Take(deadline.Token) is KernelReply.Ready)
+        {
+            Direct([], null, null);
+            return;
+        }
+
+        Kill();
+        _stderr.WaitForEnd(500);
+        lock (_complaints)
+        {
+            throw new AgentException(ErrorCode.Unsupported, $"The {_language} kernel does not start: {(_complaints.Length == 0 ? "it is not ready in time." : _complaints)}");
+        }
+    }
+
+    public void Interrupt() => Signal(2);
 
     public void Kill() => Signal(9);
 
-    /// <summary>Sends one request and hands its replies and outputs over until it is done. Returns the final reply, or null if the kernel died.</summary>
-    public JsonElement? Exchange(Action<Utf8JsonWriter> write, Action<JsonElement> reply, Action<OutputFd, ReadOnlyMemory<byte>> output)
+    public void Signal(int number)
     {
-        var marker = Guid.NewGuid().ToString("N") + Guid.NewGuid().ToString("N");
-        var markerBytes = Encoding.ASCII.GetBytes("\0" + marker + "\0");
-        var outDone = _stdout.Begin(markerBytes, data => output(OutputFd.Stdout, data));
-        var errDone = _stderr.Begin(markerBytes, data => output(OutputFd.Stderr, data));
-
-        using var buffer = new MemoryStream();
-        using (var writer = new Utf8JsonWriter(buffer))
+        lock (_lock)
         {
-            writer.WriteStartObject();
-            writer.WriteString("marker", marker);
-            write(writer);
-            writer.WriteEndObject();
-        }
-
-        buffer.WriteByte((byte)'\n');
-        Descriptors.Write(_requests, buffer.GetBuffer().AsSpan(0, (int)buffer.Length));
-
-        while (true)
-        {
-            if (_replies.Take() is not { } line)
+            if (Alive)
             {
-                // The kernel is gone; what it had written is still in the pipes, and their ends end the readers.
-                _replies.Add(null);
-                outDone.Wait(1000);
-                errDone.Wait(1000);
-                return null;
+                _cgroup.Signal(Pid, number);
             }
-
-            if (line.ValueKind == JsonValueKind.Object && line.TryGetProperty("type", out var type) && type.GetString() == "done")
-            {
-                outDone.Wait();
-                errDone.Wait();
-                return line;
-            }
-
-            reply(line);
         }
     }
 
-    private void ReadReplies(int fd)
+    /// <summary>
+    /// Sends one request and hands its replies and outputs over until it is done. Returns the exit code, or null if the kernel ended instead. One caller at a time.
+    /// </summary>
+    public int? Exchange(string code, string cwd, IReadOnlyDictionary<string, string> environment, string seed, Action<KernelReply> reply, Action<OutputFd, ReadOnlyMemory<byte>> output)
     {
-        using var reader = new StreamReader(new Channel.DescriptorStream(fd), new UTF8Encoding(false), false, 64 * 1024);
+        var marker = Guid.NewGuid().ToString("N") + Guid.NewGuid().ToString("N");
+        Direct(Encoding.ASCII.GetBytes("\0" + marker + "\0"), d => output(OutputFd.Stdout, d), d => output(OutputFd.Stderr, d));
         try
         {
-            while (reader.ReadLine() is { } line)
+            Descriptors.Write(_requests, Kernels.Encode(_language, new KernelRequest(marker, code, cwd, environment, seed)));
+            while (_replies.Take(_gone.Token) is { } next)
             {
-                if (line.Length > 0)
+                // Both outputs up to here come first; then the reply; then what was written after it.
+                _ = _stdout.WaitForMarker(_gone.Token) && _stderr.WaitForMarker(_gone.Token);
+                if (next is KernelReply.Done done)
                 {
-                    using var document = JsonDocument.Parse(line);
-                    _replies.Add(document.RootElement.Clone());
+                    Direct([], null, null);
+                    ReleaseBoth();
+                    return done.Code;
                 }
+
+                reply(next);
+                ReleaseBoth();
+            }
+
+            _gone.Token.WaitHandle.WaitOne();
+            _stdout.WaitForEnd(500);
+            _stderr.WaitForEnd(500);
+            return null;
+        }
+        finally
+        {
+            Direct([], null, null);
+        }
+    }
+
+    private void ReleaseBoth()
+    {
+        _stdout.Release();
+        _stderr.Release();
+    }
+
+    private void Direct(byte[] marker, Action<ReadOnlyMemory<byte>>? stdout, Action<ReadOnlyMemory<byte>>? stderr)
+    {
+        _stdout.Direct(marker, stdout);
+        _stderr.Direct(marker, stderr);
+    }
+
+    private void Complain(ReadOnlyMemory<byte> data)
+    {
+        lock (_complaints)
+        {
+            if (_complaints.Length < 2048)
+            {
+                _complaints.Append(Encoding.UTF8.GetString(data.Span[..Math.Min(data.Length, 2048)]));
             }
         }
-        catch (Exception e) when (e is IOException or JsonException)
-        {
-            // User code wrote into our descriptor; it has broken its own interpreter.
-            Kill();
-        }
-
-        _replies.Add(null);
     }
 
     private unsafe void Reap()
     {
-        int status;
-        while (Native.WaitPid(Pid, &status, 0) < 0 && Native.Errno == Native.Interrupted)
+        ProcessEnd end;
+        Native.Wait(Pid, &end);
+        lock (_lock)
         {
+            _end = end;
+            _cgroup.KillAll(Pid);
+            _gone.Cancel();
         }
 
-        _dead = true;
-        _replies.Add(null);
         Native.Close(_requests);
-        _cgroup.Signal(Pid, 9);
         _cgroup.Remove();
+    }
+
+    /// <summary>The reply descriptor, line by line. Few lines wait here: a kernel that shows results faster than they are taken blocks.</summary>
+    private sealed class ReplyReader
+    {
+        /// <summary>A result of the largest size in Base64, and its frame. A longer line is not a kernel's.</summary>
+        private const int MaxLine = 8 << 20;
+
+        private readonly BlockingCollection<KernelReply> _lines = new(boundedCapacity: 4);
+        private readonly int _fd;
+        private readonly Action _broken;
+
+        public ReplyReader(int fd, Action broken)
+        {
+            (_fd, _broken) = (fd, broken);
+            new Thread(Run, 256 * 1024) { IsBackground = true, Name = "replies" }.Start();
+        }
+
+        /// <summary>The next reply; null when there will be none any more.</summary>
+        public KernelReply? Take(CancellationToken given)
+        {
+            try
+            {
+                return _lines.TryTake(out var reply, Timeout.Infinite, given) ? reply : null;
+            }
+            catch (OperationCanceledException)
+            {
+                // What was said before the end still counts.
+                return _lines.TryTake(out var reply, 100, CancellationToken.None) ? reply : null;
+            }
+        }
+
+        private void Run()
+        {
+            var buffer = new byte[16 * 1024];
+            var length = 0;
+            while (true)
+            {
+                if (length == buffer.Length)
+                {
+                    if (length >= MaxLine)
+                    {
+                        break;
+                    }
+
+                    Array.Resize(ref buffer, length * 2);
+                }
+
+                var n = Descriptors.Read(_fd, buffer.AsSpan(length));
+                if (n == 0)
+                {
+                    break;
+                }
+
+                var searched = length;
+                length += n;
+                var start = 0;
+                for (int end; (end = buffer.AsSpan(searched, length - searched).IndexOf((byte)'\n')) >= 0; searched = start)
+                {
+                    end += searched;
+                    if (KernelReply.Parse(buffer.AsMemory(start, end - start)) is { } reply)
+                    {
+                        _lines.Add(reply);
+                    }
+
+                    start = end + 1;
+                }
+
+                buffer.AsSpan(start, length - start).CopyTo(buffer);
+                length -= start;
+                if (length == 0 && buffer.Length > 256 * 1024)
+                {
+                    buffer = new byte[16 * 1024];
+                }
+            }
+
+            // Without its reply descriptor a kernel is of no use, whoever closed it or filled it.
+            _lines.CompleteAdding();
+            _broken();
+            Native.Close(_fd);
+        }
     }
 }

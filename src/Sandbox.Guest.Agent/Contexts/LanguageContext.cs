@@ -8,13 +8,22 @@ namespace Sandbox.Guest.Agent.Contexts;
 /// <summary>An interpreter that keeps its variables, and the queue of code before it: one piece at a time, in order.</summary>
 internal sealed class LanguageContext
 {
-    private readonly BlockingCollection<CodeExecution> _queue = [];
+    /// <summary>Pieces of code that may wait their turn.</summary>
+    private const int MaxQueued = 128;
+
+    private static readonly Dictionary<string, string> NoEnvironment = [];
+
+    /// <summary>Null stands for "nothing to run, but look whether there is a seed".</summary>
+    private readonly BlockingCollection<CodeExecution?> _queue = new(MaxQueued);
     private readonly Dictionary<string, string> _environment;
     private readonly User _user;
     private readonly Lock _lock = new();
     private Interpreter _interpreter;
-    private volatile CodeExecution? _current;
+    private CodeExecution? _current;
+    private (string Hex, TaskCompletionSource Applied)? _seed;
+    private bool _busy;
 
+    /// <summary>Starts the interpreter and waits until it is ready.</summary>
     public LanguageContext(CreateContext request)
     {
         Id = request.ContextId;
@@ -37,15 +46,18 @@ internal sealed class LanguageContext
 
     public string Directory { get; }
 
-    public uint Pid => (uint)_interpreter.Pid;
+    public uint Pid => (uint)Volatile.Read(ref _interpreter).Pid;
 
-    public Context Describe() => new() { ContextId = Id, Language = Language, Cwd = Directory, Pid = Pid, Busy = _current is not null };
+    public Context Describe() => new() { ContextId = Id, Language = Language, Cwd = Directory, Pid = Pid, Busy = Volatile.Read(ref _busy) };
 
     public void Enqueue(CodeExecution execution)
     {
         try
         {
-            _queue.Add(execution);
+            if (!_queue.TryAdd(execution))
+            {
+                throw new AgentException(ErrorCode.ResourceExhausted, $"{MaxQueued} pieces of code wait for context '{Id}' already.");
+            }
         }
         catch (InvalidOperationException)
         {
@@ -53,78 +65,159 @@ internal sealed class LanguageContext
         }
     }
 
+    /// <summary>Puts a fresh interpreter in the place of the old one. What runs in the old one ends with its context lost.</summary>
     public void Restart()
     {
+        var fresh = Fresh();
+        Interpreter old;
         lock (_lock)
         {
-            var old = _interpreter;
-            _interpreter = Fresh();
-            old.Kill();
+            (old, _interpreter) = (_interpreter, fresh);
         }
+
+        old.Kill();
     }
 
     public void Remove()
     {
         _queue.CompleteAdding();
-        _interpreter.Kill();
+        lock (_lock)
+        {
+            _interpreter.Kill();
+        }
     }
 
     /// <summary>A signal for one piece of code, if it is the one that runs. Returns false if it still waits its turn.</summary>
     public bool Signal(CodeExecution execution, int number)
     {
-        if (_current != execution)
+        lock (_lock)
         {
-            return false;
-        }
+            if (_current != execution)
+            {
+                return false;
+            }
 
-        _interpreter.Signal(number);
-        return true;
+            execution.Interpreter!.Signal(number);
+            return true;
+        }
     }
 
-    /// <summary>Gives the interpreter fresh randomness, if it is idle (a busy one is not a fresh clone).</summary>
-    public void Reseed(ReadOnlySpan<byte> entropy)
+    /// <summary>
+    /// Gives the interpreter fresh randomness. An idle one has it when the task completes. A busy one gets it when its present code is over; the task does
+    /// not wait for that.
+    /// </summary>
+    public Task ReseedAsync(string hex)
     {
-        if (_current is null && _interpreter.Alive)
+        var applied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        lock (_lock)
         {
-            var seed = Convert.ToHexString(entropy[..Math.Min(entropy.Length, 32)]);
-            _interpreter.Exchange(w => w.WriteString("reseed", seed), _ => { }, (_, _) => { });
+            _seed = (hex, applied);
+            if (_busy)
+            {
+                return Task.CompletedTask;
+            }
+        }
+
+        try
+        {
+            return _queue.TryAdd(null) ? applied.Task : Task.CompletedTask;
+        }
+        catch (InvalidOperationException)
+        {
+            return Task.CompletedTask;
         }
     }
 
-    private Interpreter Fresh() => new(Language, _user, _environment, Directory);
+    private Interpreter Fresh()
+    {
+        var interpreter = new Interpreter(Language, _user, _environment, Directory);
+        interpreter.WaitUntilReady();
+        return interpreter;
+    }
 
     private void Run()
     {
         foreach (var execution in _queue.GetConsumingEnumerable())
         {
-            Interpreter interpreter;
-            lock (_lock)
+            ApplySeed();
+            if (execution is null)
             {
-                if (!_interpreter.Alive)
-                {
-                    try
-                    {
-                        _interpreter = Fresh();
-                    }
-                    catch (AgentException e)
-                    {
-                        execution.Fail(e.Message);
-                        continue;
-                    }
-                }
-
-                interpreter = _interpreter;
+                continue;
             }
 
-            _current = execution;
+            Volatile.Write(ref _busy, true);
             try
             {
-                execution.RunIn(interpreter, Directory);
+                RunOne(execution);
+            }
+            catch (Exception e)
+            {
+                // A bug of ours; the execution must end all the same.
+                execution.Fail($"{e.GetType().Name}: {e.Message}");
             }
             finally
             {
-                _current = null;
+                lock (_lock)
+                {
+                    _current = null;
+                    _busy = false;
+                }
             }
+
+            ApplySeed();
+        }
+    }
+
+    private void RunOne(CodeExecution execution)
+    {
+        Interpreter interpreter;
+        try
+        {
+            lock (_lock)
+            {
+                interpreter = _interpreter;
+            }
+
+            if (!interpreter.Alive)
+            {
+                interpreter = Fresh();
+                lock (_lock)
+                {
+                    _interpreter = interpreter;
+                }
+            }
+        }
+        catch (AgentException e)
+        {
+            execution.Fail(e.Message);
+            return;
+        }
+
+        lock (_lock)
+        {
+            execution.Interpreter = interpreter;
+            _current = execution;
+        }
+
+        execution.RunIn(interpreter, Directory);
+    }
+
+    private void ApplySeed()
+    {
+        (string Hex, TaskCompletionSource Applied)? seed;
+        lock (_lock)
+        {
+            (seed, _seed) = (_seed, null);
+        }
+
+        if (seed is { } given)
+        {
+            if (_interpreter.Alive)
+            {
+                _interpreter.Exchange("", "", NoEnvironment, given.Hex, _ => { }, (_, _) => { });
+            }
+
+            given.Applied.TrySetResult();
         }
     }
 }

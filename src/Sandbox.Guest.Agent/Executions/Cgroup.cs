@@ -1,15 +1,21 @@
+using System.Collections.Concurrent;
+using System.Globalization;
 using Sandbox.Guest.Agent.Platform;
 
 namespace Sandbox.Guest.Agent.Executions;
 
 /// <summary>
 /// A guest cgroup (v2) around one execution or interpreter: so that the guest kernel ends *it* and not the agent when memory or processes run out, and so
-/// that all of it can be killed however it forked. Where there is no writable cgroup v2 (tests on a host) only the process group is known.
+/// that all of it can be killed however it forked. Where there is no writable cgroup v2 (tests on a host) only the process's session is known.
 /// </summary>
 internal sealed class Cgroup
 {
     private const string Root = "/sys/fs/cgroup/sandbox";
     private static readonly bool Usable = Prepare();
+
+    /// <summary>Cgroups in which a background process outlived its execution; removed once it has ended.</summary>
+    private static readonly ConcurrentQueue<string> Lingering = new();
+
     private static int _next;
 
     private readonly string? _directory;
@@ -17,7 +23,21 @@ internal sealed class Cgroup
     private Cgroup(string? directory) => _directory = directory;
 
     /// <summary>File a process writes itself into, or null.</summary>
-    public string? Procs => _directory is null ? null : Path.Combine(_directory, "cgroup.procs");
+    public string? Procs => _directory is null ? null : _directory + "/cgroup.procs";
+
+    public bool OutOfMemory => Counter("memory.events", "oom_kill ") > 0;
+
+    public bool PidsLimitHit => Counter("pids.events", "max ") > 0;
+
+    public ulong CpuMilliseconds => (ulong)Counter("cpu.stat", "usage_usec ") / 1000;
+
+    /// <summary>In bytes. memory.peak came with Linux 5.19; without it, 0.</summary>
+    public ulong PeakMemory => ulong.TryParse(Get("memory.peak"), out var peak) ? peak : 0;
+
+    /// <summary>Bytes all executions may use together: what the kernel and the agent need to stay alive is kept back.</summary>
+    private static long MemoryLimit => (long)Memory.Total - Math.Max(64L << 20, (long)Memory.Total / 10);
+
+    private static long ProcessLimit => Math.Clamp((long)Memory.Total >> 19, 128, 4096);
 
     public static Cgroup Create()
     {
@@ -26,51 +46,91 @@ internal sealed class Cgroup
             return new Cgroup(null);
         }
 
-        var directory = Path.Combine(Root, "e" + Interlocked.Increment(ref _next));
+        Sweep();
+        var directory = Root + "/e" + Interlocked.Increment(ref _next).ToString(CultureInfo.InvariantCulture);
         Directory.CreateDirectory(directory);
-        var total = (long)Memory.Read().Total;
-        // What the kernel and the agent need to stay alive while the rest is full.
-        Put(directory, "memory.max", (total - Math.Max(48L << 20, total / 10)).ToString());
+        Put(directory, "memory.max", MemoryLimit.ToString(CultureInfo.InvariantCulture));
         Put(directory, "memory.oom.group", "1");
-        Put(directory, "pids.max", Math.Clamp(total >> 19, 128, 4096).ToString());
+        Put(directory, "pids.max", ProcessLimit.ToString(CultureInfo.InvariantCulture));
         return new Cgroup(directory);
     }
+
+    /// <summary>A descriptor of the cgroup, for the caller to close, or -1.</summary>
+    public int Open() => _directory is null ? -1 : Native.Open(_directory, Native.CloseOnExec, 0);
 
     /// <summary>Sends a signal to a process group; SIGKILL goes to everything in the cgroup.</summary>
     public void Signal(int processGroup, int signal)
     {
-        if (signal == 9 && _directory is not null && Put(_directory, "cgroup.kill", "1"))
+        if (signal == 9)
+        {
+            KillAll(processGroup);
+        }
+        else
+        {
+            _ = Native.Kill(-processGroup, signal);
+        }
+    }
+
+    /// <summary>Kills everything, also what has left the process group; without a cgroup everything in the session.</summary>
+    public void KillAll(int session)
+    {
+        if (_directory is not null && Put(_directory, "cgroup.kill", "1"))
         {
             return;
         }
 
-        _ = Native.Kill(-processGroup, signal);
+        // A process that forks while we look is found in the next round.
+        for (var round = 0; round < 10; round++)
+        {
+            var found = Sessions.Members(session);
+            foreach (var pid in found)
+            {
+                _ = Native.Kill(pid, 9);
+            }
+
+            if (found.Count == 0)
+            {
+                break;
+            }
+
+            Thread.Sleep(round);
+        }
     }
-
-    public bool OutOfMemory => Counter("memory.events", "oom_kill ") > 0;
-
-    public bool PidsLimitHit => Counter("pids.events", "max ") > 0;
-
-    public ulong CpuMilliseconds => (ulong)Counter("cpu.stat", "usage_usec ") / 1000;
-
-    /// <summary>memory.peak came with Linux 6.5; before that, 0.</summary>
-    public ulong PeakMemory => ulong.TryParse(Get("memory.peak"), out var peak) ? peak : 0;
 
     /// <summary>Removes the cgroup; what a process left running there stays until it ends, and so does the cgroup.</summary>
     public void Remove()
     {
-        if (_directory is null)
+        if (_directory is not null && !TryRemove(_directory))
         {
-            return;
+            Lingering.Enqueue(_directory);
         }
+    }
 
+    private static void Sweep()
+    {
+        for (var i = Math.Min(Lingering.Count, 16); i > 0 && Lingering.TryDequeue(out var directory); i--)
+        {
+            if (!TryRemove(directory))
+            {
+                Lingering.Enqueue(directory);
+            }
+        }
+    }
+
+    private static bool TryRemove(string directory)
+    {
         try
         {
-            Directory.Delete(_directory);
+            Directory.Delete(directory);
+            return true;
         }
-        catch (IOException)
+        catch (DirectoryNotFoundException)
         {
-            // Background children of the user's live on in it, as they may.
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
         }
     }
 
@@ -85,7 +145,15 @@ internal sealed class Cgroup
 
             Put("/sys/fs/cgroup", "cgroup.subtree_control", "+memory +pids +cpu");
             Directory.CreateDirectory(Root);
-            return Put(Root, "cgroup.subtree_control", "+memory +pids +cpu");
+            if (!Put(Root, "cgroup.subtree_control", "+memory +pids +cpu"))
+            {
+                return false;
+            }
+
+            // All together, too: two executions must not drive the whole machine out of memory or process ids.
+            Put(Root, "memory.max", MemoryLimit.ToString(CultureInfo.InvariantCulture));
+            Put(Root, "pids.max", (ProcessLimit * 2).ToString(CultureInfo.InvariantCulture));
+            return true;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -97,7 +165,7 @@ internal sealed class Cgroup
     {
         try
         {
-            File.WriteAllText(Path.Combine(directory, file), value);
+            File.WriteAllText(directory + "/" + file, value);
             return true;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -110,7 +178,7 @@ internal sealed class Cgroup
     {
         try
         {
-            return _directory is null ? "" : File.ReadAllText(Path.Combine(_directory, file)).Trim();
+            return _directory is null ? "" : File.ReadAllText(_directory + "/" + file).Trim();
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

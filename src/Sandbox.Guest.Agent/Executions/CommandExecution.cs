@@ -13,16 +13,68 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
 
     private readonly Cgroup _cgroup = Cgroup.Create();
     private readonly Stopwatch _clock = Stopwatch.StartNew();
-    private readonly ManualResetEventSlim _ended = new();
-    private readonly List<Thread> _readers = [];
+    private readonly CancellationTokenSource _over = new();
+    private readonly Lock _lock = new();
+    private readonly List<OutputReader> _readers = [];
+    private readonly int _ending = Native.EventFd(0, Native.CloseOnExec);
     private StdinPump? _stdin;
     private int _pid;
     private int _terminal = -1;
     private string _directory = "/";
-    private volatile bool _timedOut;
-    private volatile bool _draining;
+    private bool _ended;
+    private bool _timedOut;
+    private bool _killed;
 
     public override void Start()
+    {
+        try
+        {
+            Launch();
+        }
+        catch
+        {
+            _cgroup.Remove();
+            Native.Close(_ending);
+            throw;
+        }
+
+        Pid = (uint)_pid;
+        new Thread(WaitForEnd, 128 * 1024) { IsBackground = true, Name = "wait" }.Start();
+        if (Request.TimeoutMs > 0)
+        {
+            _ = EndAfterTimeoutAsync();
+        }
+    }
+
+    public override void Signal(int number)
+    {
+        lock (_lock)
+        {
+            // Once it has ended its process id may be another's.
+            if (!_ended && number is > 0 and < 65)
+            {
+                _killed |= number == 9;
+                _cgroup.Signal(_pid, number);
+            }
+        }
+    }
+
+    public override void Stdin(StdinData data) => _stdin?.Offer(data);
+
+    public override void Resize(PtySize size)
+    {
+        lock (_lock)
+        {
+            if (_terminal >= 0)
+            {
+                Descriptors.Resize(_terminal, size);
+            }
+        }
+    }
+
+    public override void Reconnected() => _stdin?.Reconnected();
+
+    private void Launch()
     {
         var command = Request.Command;
         if (command.Argv.Count is 0 or > 4096)
@@ -38,58 +90,23 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
             _directory = "/";
         }
 
-        try
+        if (command.Pty is { } size)
         {
-            if (command.Pty is { } size)
-            {
-                environment.TryAdd("TERM", "xterm-256color");
-                StartOnTerminal(command, size, user, environment);
-            }
-            else
-            {
-                StartOnPipes(command, user, environment);
-            }
+            environment.TryAdd("TERM", "xterm-256color");
+            StartOnTerminal(command, size, user, environment);
         }
-        catch
+        else
         {
-            _cgroup.Remove();
-            throw;
-        }
-
-        Pid = (uint)_pid;
-        new Thread(WaitForEnd, 128 * 1024) { IsBackground = true, Name = "wait" }.Start();
-        if (Request.TimeoutMs > 0)
-        {
-            _ = EndAfterTimeoutAsync();
+            StartOnPipes(command, user, environment);
         }
     }
-
-    public override void Signal(int number)
-    {
-        if (!_ended.IsSet && number is > 0 and < 65)
-        {
-            _cgroup.Signal(_pid, number);
-        }
-    }
-
-    public override void Stdin(StdinData data) => _stdin?.Offer(data);
-
-    public override void Resize(PtySize size)
-    {
-        if (_terminal >= 0 && !_ended.IsSet)
-        {
-            Descriptors.Resize(_terminal, size);
-        }
-    }
-
-    public override void Reconnected() => _stdin?.RepeatCredit();
 
     private void StartOnTerminal(Command command, PtySize size, User user, Dictionary<string, string> environment)
     {
-        var (master, slave) = Descriptors.Terminal(size);
+        var (master, slave) = Descriptors.Terminal(size, user);
         try
         {
-            _pid = ProcessLauncher.Start(new Launch(command.Argv, environment, _directory, user, [slave, slave, slave], true, _cgroup.Procs));
+            _pid = ProcessLauncher.Start(new Launch(command.Argv, environment, _directory, user, [slave, slave, slave], true, _cgroup));
         }
         catch
         {
@@ -101,9 +118,10 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
             Native.Close(slave);
         }
 
-        _terminal = master;
-        _stdin = new StdinPump(Stream, master, terminal: true, Outbox, Events);
-        Read(master, OutputFd.Pty);
+        // Three users, three descriptors: each closes its own when it is done, and none ever uses a number that has become another's.
+        _terminal = Descriptors.Duplicate(master);
+        _stdin = new StdinPump(Stream, Descriptors.Duplicate(master), terminal: true, Outbox, Events);
+        _readers.Add(new OutputReader(master, _ending, data => Emit(OutputFd.Pty, data)));
     }
 
     private void StartOnPipes(Command command, User user, Dictionary<string, string> environment)
@@ -113,7 +131,7 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
         var (inRead, inWrite) = command.OpenStdin ? Descriptors.Pipe() : (Descriptors.Null(), -1);
         try
         {
-            _pid = ProcessLauncher.Start(new Launch(command.Argv, environment, _directory, user, [inRead, outWrite, errWrite], false, _cgroup.Procs));
+            _pid = ProcessLauncher.Start(new Launch(command.Argv, environment, _directory, user, [inRead, outWrite, errWrite], false, _cgroup));
         }
         catch
         {
@@ -138,92 +156,84 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
             _stdin = new StdinPump(Stream, inWrite, terminal: false, Outbox, Events);
         }
 
-        Read(outRead, OutputFd.Stdout);
-        Read(errRead, OutputFd.Stderr);
-    }
-
-    private void Read(int fd, OutputFd kind)
-    {
-        var thread = new Thread(
-            () =>
-            {
-                var buffer = new byte[32 * 1024];
-                while (true)
-                {
-                    // Once the process has ended, its background children get a moment and no more.
-                    if (_draining && !Descriptors.Wait(fd, 0))
-                    {
-                        break;
-                    }
-
-                    if (!_draining && !Descriptors.Wait(fd, 100))
-                    {
-                        continue;
-                    }
-
-                    var n = Descriptors.Read(fd, buffer);
-                    if (n == 0)
-                    {
-                        break;
-                    }
-
-                    Emit(kind, buffer.AsSpan(0, n));
-                }
-
-                Native.Close(fd);
-            },
-            192 * 1024) { IsBackground = true, Name = "output" };
-        _readers.Add(thread);
-        thread.Start();
+        _readers.Add(new OutputReader(outRead, _ending, data => Emit(OutputFd.Stdout, data)));
+        _readers.Add(new OutputReader(errRead, _ending, data => Emit(OutputFd.Stderr, data)));
     }
 
     private async Task EndAfterTimeoutAsync()
     {
-        await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(Request.TimeoutMs, int.MaxValue))).ConfigureAwait(false);
-        if (_ended.IsSet)
+        try
         {
-            return;
+            await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(Request.TimeoutMs, int.MaxValue)), _over.Token).ConfigureAwait(false);
+            lock (_lock)
+            {
+                if (_ended)
+                {
+                    return;
+                }
+
+                _timedOut = true;
+                _cgroup.Signal(_pid, 15);
+            }
+
+            await Task.Delay(Grace, _over.Token).ConfigureAwait(false);
+            Signal(9);
         }
-
-        _timedOut = true;
-        _cgroup.Signal(_pid, 15);
-        await Task.Delay(Grace).ConfigureAwait(false);
-
-        // Also when the main process has ended meanwhile: what it left behind is part of what timed out.
-        _cgroup.Signal(_pid, 9);
+        catch (OperationCanceledException)
+        {
+            // It ended first.
+        }
     }
 
     private unsafe void WaitForEnd()
     {
-        int status;
-        while (Native.WaitPid(_pid, &status, 0) < 0 && Native.Errno == Native.Interrupted)
+        ProcessEnd end;
+        Native.Wait(_pid, &end);
+        lock (_lock)
         {
-        }
-
-        _ended.Set();
-        var clock = Stopwatch.StartNew();
-        foreach (var reader in _readers)
-        {
-            if (!reader.Join((int)Math.Max(1, DrainMilliseconds - clock.ElapsedMilliseconds)))
+            _ended = true;
+            if (_timedOut || _killed)
             {
-                _draining = true;
-                reader.Join();
+                // What it left behind is part of what timed out.
+                _cgroup.KillAll(_pid);
             }
         }
 
+        _over.Cancel();
+        var clock = Stopwatch.StartNew();
+        foreach (var reader in _readers)
+        {
+            reader.Done.Wait((int)Math.Max(0, DrainMilliseconds - clock.ElapsedMilliseconds));
+        }
+
+        Descriptors.Write(_ending, [1, 0, 0, 0, 0, 0, 0, 0]);
+        foreach (var reader in _readers)
+        {
+            reader.Done.Wait();
+        }
+
+        Native.Close(_ending);
         _stdin?.Stop();
-        var signal = status & 0x7f;
+        lock (_lock)
+        {
+            if (_terminal >= 0)
+            {
+                Native.Close(_terminal);
+                _terminal = -1;
+            }
+        }
+
         var exited = new Exited
         {
-            ExitCode = signal == 0 ? (status >> 8) & 0xff : 0,
-            Signal = signal,
+            ExitCode = end.ExitCode,
+            Signal = end.Signal,
             TimedOut = _timedOut,
             OutOfMemory = _cgroup.OutOfMemory,
             PidsLimitHit = _cgroup.PidsLimitHit,
             DiskFull = Disk.IsFull(_directory),
             WallMs = (ulong)_clock.ElapsedMilliseconds,
-            CpuMs = _cgroup.CpuMilliseconds,
-            PeakMemoryBytes = _cgroup.PeakMemory,
+            CpuMs = Math.Max(_cgroup.CpuMilliseconds, (ulong)end.CpuMilliseconds),
+            PeakMemoryBytes = Math.Max(_cgroup.PeakMemory, (ulong)end.PeakBytes),
         };
         _cgroup.Remove();
         Events.Add(new ExecutionEvent { Exited = exited });

@@ -15,13 +15,19 @@ internal static unsafe class Descriptors
     }
 
     /// <summary>A terminal: the agent's end and the process's.</summary>
-    public static (int Master, int Slave) Terminal(PtySize size)
+    public static (int Master, int Slave) Terminal(PtySize size, User user)
     {
         var master = Native.OpenPty(Native.ReadWrite | Native.NoCtty | Native.CloseOnExec);
         var name = stackalloc byte[64];
         if (master < 0 || Native.GrantPty(master) != 0 || Native.UnlockPty(master) != 0 || Native.PtyName(master, name, 64) != 0)
         {
-            throw AgentException.FromErrno(Native.Errno, "Cannot make a terminal");
+            var errno = Native.Errno;
+            if (master >= 0)
+            {
+                Native.Close(master);
+            }
+
+            throw AgentException.FromErrno(errno, "Cannot make a terminal");
         }
 
         Resize(master, size);
@@ -30,6 +36,12 @@ internal static unsafe class Descriptors
         {
             Native.Close(master);
             throw AgentException.FromErrno(Native.Errno, "Cannot open the terminal");
+        }
+
+        if (User.CanSwitch)
+        {
+            // A user must be able to open their own terminal again by its name.
+            _ = Native.ChangeOwner(slave, user.Uid, user.Gid);
         }
 
         return (master, slave);
@@ -42,6 +54,13 @@ internal static unsafe class Descriptors
         window[1] = (ushort)Math.Clamp(size.Columns, 1, 1000);
         window[2] = window[3] = 0;
         _ = Native.IoControl(master, Native.SetWindowSize, window);
+    }
+
+    /// <summary>A second, close-on-exec descriptor of the same thing.</summary>
+    public static int Duplicate(int fd)
+    {
+        var copy = Native.FileControl(fd, Native.DuplicateCloseOnExec, 0);
+        return copy >= 0 ? copy : throw AgentException.FromErrno(Native.Errno, "Cannot duplicate a descriptor");
     }
 
     public static int Null() => Native.Open("/dev/null", Native.ReadWrite | Native.CloseOnExec, 0);
@@ -79,6 +98,21 @@ internal static unsafe class Descriptors
         }
 
         return true;
+    }
+
+    /// <summary>Waits until one of two descriptors is readable. Returns whether the second one is.</summary>
+    public static bool WaitForEither(int first, int second)
+    {
+        var requests = stackalloc PollRequest[2];
+        while (true)
+        {
+            requests[0] = new PollRequest { Fd = first, Events = Native.PollIn };
+            requests[1] = new PollRequest { Fd = second, Events = Native.PollIn };
+            if (Native.Poll(requests, 2, -1) > 0)
+            {
+                return requests[1].Returned != 0;
+            }
+        }
     }
 
     /// <summary>Whether there is something to read (or the end) within so many milliseconds.</summary>

@@ -40,7 +40,7 @@ internal abstract class Execution(ulong stream, StartExecution request, Outbox o
         var summary = new ExecutionSummary { ExecutionId = Request.ExecutionId, Stream = Stream, Pid = Pid, Cwd = Request.Cwd };
         if (Request.Command is { } command)
         {
-            summary.Argv.AddRange(command.Argv.Take(16).Select(a => a.Length > 256 ? a[..256] : a));
+            summary.Argv.AddRange(command.Argv.Take(16).Select(a => a.Length > 64 ? a[..64] : a));
         }
 
         summary.ContextId = Request.Code?.ContextId ?? "";

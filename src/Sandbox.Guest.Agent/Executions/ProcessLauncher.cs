@@ -7,42 +7,55 @@ namespace Sandbox.Guest.Agent.Executions;
 
 /// <summary>What to start and as whom.</summary>
 internal sealed record Launch(
-    IReadOnlyList<string> Argv, IReadOnlyDictionary<string, string> Environment, string Directory, User User, int[] Descriptors, bool ControllingTty, string? CgroupProcs);
+    IReadOnlyList<string> Argv, IReadOnlyDictionary<string, string> Environment, string Directory, User User, int[] Descriptors, bool ControllingTty, Cgroup Cgroup);
 
 /// <summary>Starts processes in a session, a cgroup and a user of their own.</summary>
 internal static unsafe class ProcessLauncher
 {
-    private static readonly string[] Stages = ["fork", "setsid", "join its cgroup", "set up its descriptors", "become its user", "enter its directory", "execute"];
+    private static readonly string[] Stages = ["fork", "join its cgroup", "set up its descriptors", "take its terminal", "become its user", "enter its directory", "execute"];
 
     /// <summary>Starts a process and returns its pid.</summary>
     /// <exception cref="AgentException">It could not be started; says at which stage and why.</exception>
     public static int Start(Launch launch)
     {
-        var path = FindProgram(launch.Argv[0], launch.Environment.TryGetValue("PATH", out var p) ? p : "", launch.Directory);
+        var candidates = Candidates(launch.Argv[0], launch.Environment.TryGetValue("PATH", out var p) ? p : "");
         using var memory = new NativeStrings();
         var groups = launch.User.Groups;
+        var cgroup = launch.Cgroup.Open();
         int stage, result;
-        fixed (int* fds = launch.Descriptors)
-        fixed (uint* gids = groups)
+        try
         {
-            var arguments = new SpawnArguments
+            fixed (int* fds = launch.Descriptors)
+            fixed (uint* gids = groups)
             {
-                Path = memory.Add(path),
-                Argv = memory.AddAll(launch.Argv),
-                Envp = memory.AddAll([.. launch.Environment.Select(e => e.Key + "=" + e.Value)]),
-                Cwd = memory.Add(launch.Directory),
-                CgroupProcs = launch.CgroupProcs is null ? null : memory.Add(launch.CgroupProcs),
-                Fds = fds,
-                FdCount = launch.Descriptors.Length,
-                ControllingTty = launch.ControllingTty ? 1 : 0,
-                SetUser = User.CanSwitch ? 1 : 0,
-                Uid = launch.User.Uid,
-                Gid = launch.User.Gid,
-                Groups = gids,
-                GroupCount = groups.Length,
-                ProtectOthers = 1,
-            };
-            result = Native.Spawn(&arguments, &stage);
+                var arguments = new SpawnArguments
+                {
+                    Candidates = memory.AddAll(candidates),
+                    Argv = memory.AddAll(launch.Argv),
+                    ShellArgv = memory.AddAll(["/bin/sh", "", .. launch.Argv.Skip(1)]),
+                    Envp = memory.AddAll([.. launch.Environment.Select(e => e.Key + "=" + e.Value)]),
+                    Cwd = memory.Add(launch.Directory),
+                    CgroupProcs = launch.Cgroup.Procs is { } procs ? memory.Add(procs) : null,
+                    OomScore = memory.Add("500"),
+                    Fds = fds,
+                    FdCount = launch.Descriptors.Length,
+                    Cgroup = cgroup,
+                    ControllingTty = launch.ControllingTty ? 1 : 0,
+                    SetUser = User.CanSwitch ? 1 : 0,
+                    Uid = launch.User.Uid,
+                    Gid = launch.User.Gid,
+                    Groups = gids,
+                    GroupCount = groups.Length,
+                };
+                result = Native.Spawn(&arguments, &stage);
+            }
+        }
+        finally
+        {
+            if (cgroup >= 0)
+            {
+                Native.Close(cgroup);
+            }
         }
 
         if (result > 0)
@@ -50,8 +63,8 @@ internal static unsafe class ProcessLauncher
             return result;
         }
 
-        var what = stage == 5 ? launch.Directory : launch.Argv[0];
-        throw AgentException.FromErrno(-result, $"Cannot {Stages[Math.Clamp(stage, 0, 6)]} ({what})");
+        var what = stage == 6 ? launch.Directory : launch.Argv[0];
+        throw AgentException.FromErrno(-result, $"Cannot {Stages[Math.Clamp(stage - 1, 0, 6)]} ({what})");
     }
 
     /// <summary>The environment a login would give, and what the caller adds.</summary>
@@ -79,20 +92,15 @@ internal static unsafe class ProcessLauncher
         return environment;
     }
 
-    private static string FindProgram(string name, string path, string directory)
+    /// <summary>The paths to try, in order. They are tried in the child, with the permissions and the directory it will have.</summary>
+    private static List<string> Candidates(string name, string path)
     {
         if (name.Contains('\0') || name.Length == 0)
         {
             throw new AgentException(ErrorCode.InvalidArgument, "The program's name is empty or holds a NUL.");
         }
 
-        if (name.Contains('/'))
-        {
-            return Path.Combine(directory, name);
-        }
-
-        return path.Split(':').Where(d => d.Length > 0).Select(d => Path.Combine(d, name)).FirstOrDefault(File.Exists)
-            ?? throw new AgentException(ErrorCode.NotFound, $"There is no program '{name}' on PATH ({path}).", Native.NoEntry);
+        return name.Contains('/') ? [name] : [.. path.Split(':').Select(d => d.Length == 0 ? name : d + "/" + name)];
     }
 
     /// <summary>C strings that live as long as the call.</summary>

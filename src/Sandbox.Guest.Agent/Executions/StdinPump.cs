@@ -5,80 +5,112 @@ using Sandbox.Guest.Protocol;
 
 namespace Sandbox.Guest.Agent.Executions;
 
-/// <summary>Writes what the host sends to a process's standard input, and tells the host how much was taken.</summary>
-internal sealed class StdinPump
+/// <summary>Writes what the host sends to a process's standard input, and tells the host how much was taken. Owns its descriptor.</summary>
+internal sealed class StdinPump(ulong stream, int fd, bool terminal, Outbox outbox, EventLog events)
 {
     private readonly BlockingCollection<(byte[] Data, bool Eof)> _queue = [];
-    private readonly ulong _stream;
-    private readonly int _fd;
-    private readonly bool _terminal;
-    private readonly Outbox _outbox;
-    private readonly EventLog _events;
+    private readonly Lock _lock = new();
+    private Thread? _writer;
     private ulong _received;
     private ulong _written;
+    private ulong _credited;
     private bool _eof;
-
-    public StdinPump(ulong stream, int fd, bool terminal, Outbox outbox, EventLog events)
-    {
-        (_stream, _fd, _terminal, _outbox, _events) = (stream, fd, terminal, outbox, events);
-        new Thread(Run, 128 * 1024) { IsBackground = true, Name = "stdin" }.Start();
-    }
 
     /// <summary>Takes data from the host. What it has had before (a repeat after a reconnection) is dropped.</summary>
     public void Offer(StdinData data)
     {
-        if (_eof || data.Offset > _received || data.Data.Length > ProtocolLimits.MaxOutputBytes)
+        lock (_lock)
         {
-            return;
-        }
+            if (data.Offset > _received || data.Data.Length > ProtocolLimits.MaxOutputBytes || _queue.IsAddingCompleted)
+            {
+                return;
+            }
 
-        var skip = (int)Math.Min(_received - data.Offset, (ulong)data.Data.Length);
-        var fresh = data.Data.Span[skip..].ToArray();
-        _received += (ulong)fresh.Length;
-        _eof = data.Eof;
-        if (fresh.Length > 0 || data.Eof)
-        {
+            // The host repeats what it has no credit for; it may have been taken long ago, and the credit lost in a cut.
+            if (data.Offset < _written)
+            {
+                SendCredit();
+            }
+
+            var skip = (int)Math.Min(_received - data.Offset, (ulong)data.Data.Length);
+            var fresh = data.Data.Span[skip..].ToArray();
+            if (_eof || _received + (ulong)fresh.Length - _written > ProtocolLimits.MaxStdinUnderWay || (fresh.Length == 0 && !data.Eof))
+            {
+                return;
+            }
+
+            _received += (ulong)fresh.Length;
+            _eof = data.Eof;
             _queue.Add((fresh, data.Eof));
+            if (_writer is null)
+            {
+                _writer = new Thread(Run, 128 * 1024) { IsBackground = true, Name = "stdin" };
+                _writer.Start();
+            }
         }
     }
 
-    /// <summary>Repeats the credit to a host that has just reconnected.</summary>
-    public void RepeatCredit() => SendCredit();
+    /// <summary>Credits given on an earlier connection may not have arrived.</summary>
+    public void Reconnected()
+    {
+        lock (_lock)
+        {
+            _credited = 0;
+        }
+    }
 
     /// <summary>No more will be taken.</summary>
-    public void Stop() => _queue.CompleteAdding();
+    public void Stop()
+    {
+        lock (_lock)
+        {
+            _queue.CompleteAdding();
+            if (_writer is null)
+            {
+                Native.Close(fd);
+                _writer = Thread.CurrentThread;
+            }
+        }
+    }
 
-    private void SendCredit() => _outbox.Send(new Frame { Stream = _stream, StdinCredit = new StdinCredit { Offset = _written } });
+    private void SendCredit()
+    {
+        // A credit only ever grows: an equal one is a violation.
+        if (_written > _credited)
+        {
+            _credited = _written;
+            outbox.Send(new Frame { Stream = stream, StdinCredit = new StdinCredit { Offset = _written } });
+        }
+    }
 
     private void Run()
     {
         var open = true;
         foreach (var (data, eof) in _queue.GetConsumingEnumerable())
         {
-            if (open && data.Length > 0 && !Descriptors.Write(_fd, data))
+            if (open && data.Length > 0 && !Descriptors.Write(fd, data))
             {
                 open = false;
-                _events.Add(new ExecutionEvent { StdinClosed = new StdinClosed() });
+                events.Add(new ExecutionEvent { StdinClosed = new StdinClosed() });
             }
 
-            _written += (ulong)data.Length;
-            SendCredit();
-            if (eof)
+            lock (_lock)
             {
-                if (_terminal)
-                {
-                    // A terminal has no end; control-D says it.
-                    Descriptors.Write(_fd, [4]);
-                    continue;
-                }
+                _written += (ulong)data.Length;
+                SendCredit();
+            }
 
+            if (eof && terminal)
+            {
+                // A terminal has no end; control-D says it.
+                Descriptors.Write(fd, [4]);
+            }
+            else if (eof)
+            {
                 break;
             }
         }
 
-        if (!_terminal)
-        {
-            Native.Close(_fd);
-        }
+        Native.Close(fd);
     }
 }

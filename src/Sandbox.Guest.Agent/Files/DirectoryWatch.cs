@@ -14,22 +14,26 @@ internal sealed class DirectoryWatch
 
     /// <summary>Events a second that are passed on; what comes above is counted as dropped.</summary>
     private const int MaxPerSecond = 2000;
-    private const uint Interest = 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200;
+    private const uint Interest = 0x2 | 0x4 | 0x40 | 0x80 | 0x100 | 0x200;
+    private const uint NoFollow = 0x2000000 | 0x1000000;
     private const uint IsDirectory = 0x40000000;
     private const uint Overflow = 0x4000;
+    private const uint Forgotten = 0x8000;
 
     private readonly ulong _stream;
     private readonly bool _recursive;
     private readonly Outbox _outbox;
+    private readonly int _epoch;
     private readonly int _fd;
     private readonly Dictionary<int, string> _directories = [];
     private volatile bool _stopped;
+    private bool _begun;
     private ulong _seq;
     private ulong _dropped;
 
-    public DirectoryWatch(ulong stream, string path, bool recursive, Outbox outbox)
+    public DirectoryWatch(ulong stream, string path, bool recursive, Outbox outbox, int epoch)
     {
-        (_stream, _recursive, _outbox) = (stream, recursive, outbox);
+        (_stream, _recursive, _outbox, _epoch) = (stream, recursive, outbox, epoch);
         if (!Directory.Exists(path))
         {
             throw new AgentException(ErrorCode.NotFound, $"{path} is not a directory.", Native.NoEntry);
@@ -42,10 +46,31 @@ internal sealed class DirectoryWatch
         }
 
         Add(path);
-        new Thread(Run, 256 * 1024) { IsBackground = true, Name = "watch" }.Start();
+        if (_directories.Count == 0)
+        {
+            var errno = Native.Errno;
+            Native.Close(_fd);
+            throw AgentException.FromErrno(errno, $"Cannot watch {path}");
+        }
+
     }
 
-    public void Stop() => _stopped = true;
+    /// <summary>Reports changes from now on, beginning with those since it was made.</summary>
+    public void Begin()
+    {
+        if (!Interlocked.Exchange(ref _begun, true))
+        {
+            new Thread(Run, 256 * 1024) { IsBackground = true, Name = "watch" }.Start();
+        }
+    }
+
+    public void Stop()
+    {
+        _stopped = true;
+
+        // A watch that never began has no thread to close it.
+        Begin();
+    }
 
     private void Add(string path)
     {
@@ -55,7 +80,8 @@ internal sealed class DirectoryWatch
             return;
         }
 
-        var id = Native.InotifyAdd(_fd, path, Interest);
+        // Links are not followed, except where the host itself named one.
+        var id = Native.InotifyAdd(_fd, path, _directories.Count == 0 ? Interest : Interest | NoFollow);
         if (id < 0)
         {
             return;
@@ -103,14 +129,21 @@ internal sealed class DirectoryWatch
                     (second, sent) = (Environment.TickCount64, 0);
                 }
 
-                if ((mask & Overflow) != 0 || !_directories.TryGetValue(id, out var directory) || sent >= MaxPerSecond)
+                if ((mask & Forgotten) != 0)
+                {
+                    // The kernel has let go of a directory that was removed.
+                    _directories.Remove(id);
+                    continue;
+                }
+
+                if ((mask & Overflow) != 0 || !_directories.TryGetValue(id, out var directory) || sent >= MaxPerSecond || _outbox.IsCongested)
                 {
                     _dropped++;
                     continue;
                 }
 
                 sent++;
-                Report(mask, Path.Combine(directory, name));
+                Report(mask, name.Length == 0 ? directory : directory.TrimEnd('/') + "/" + name);
             }
         }
 
@@ -124,12 +157,19 @@ internal sealed class DirectoryWatch
             Add(path);
         }
 
+        if (Encoding.UTF8.GetByteCount(path) > ProtocolLimits.MaxPathBytes)
+        {
+            // A host takes such a path for an attack.
+            _dropped++;
+            return;
+        }
+
         var kind = (mask & 0x100) != 0 ? WatchEvent.Types.Kind.Created
             : (mask & 0x200) != 0 ? WatchEvent.Types.Kind.Removed
             : (mask & (0x40 | 0x80)) != 0 ? WatchEvent.Types.Kind.Renamed
             : (mask & 0x4) != 0 ? WatchEvent.Types.Kind.Attributes
             : WatchEvent.Types.Kind.Written;
-        _outbox.Send(new Frame { Stream = _stream, WatchEvent = new WatchEvent { Seq = ++_seq, Kind = kind, Path = path, Dropped = _dropped } });
+        _outbox.Send(new Frame { Stream = _stream, WatchEvent = new WatchEvent { Seq = ++_seq, Kind = kind, Path = path, Dropped = _dropped } }, _epoch);
         _dropped = 0;
     }
 }

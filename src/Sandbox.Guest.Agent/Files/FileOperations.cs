@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text;
 using Sandbox.Guest.Agent.Platform;
 using Sandbox.Guest.Protocol;
 using FileInfo = Sandbox.Guest.Protocol.FileInfo;
@@ -10,6 +11,8 @@ internal static unsafe class FileOperations
 {
     private const int AtCwd = -100;
     private const int NoFollow = 0x100;
+    private const int MaxNameBytes = 255;
+    private const int DirectoryExists = 17;
 
     public static FileInfo Stat(string path, bool follow)
     {
@@ -27,14 +30,15 @@ internal static unsafe class FileOperations
             Mode = (uint)(s.Mode & 0xfff),
             Uid = s.Uid,
             Gid = s.Gid,
-            Owner = User.NameOf(s.Uid),
-            Group = User.GroupNameOf(s.Gid),
+            Owner = Clip(User.NameOf(s.Uid), MaxNameBytes),
+            Group = Clip(User.GroupNameOf(s.Gid), MaxNameBytes),
             ModifiedUnixNanos = (s.ModifySeconds * 1_000_000_000) + s.ModifyNanoseconds,
             Blocks = s.Blocks,
         };
         if (info.Type == FileType.Symlink)
         {
-            info.SymlinkTarget = Try(() => new global::System.IO.FileInfo(path).LinkTarget) ?? "";
+            // A target that is not UTF-8 grows when its bytes are replaced, and a host takes a longer one for an attack.
+            info.SymlinkTarget = Clip(Try(() => new global::System.IO.FileInfo(path).LinkTarget) ?? "", ProtocolLimits.MaxPathBytes);
         }
 
         return info;
@@ -50,15 +54,12 @@ internal static unsafe class FileOperations
             throw new AgentException(ErrorCode.NotADirectory, $"{path} is not a directory.");
         }
 
+        var walk = new DirectoryWalk(request.After, limit + 1);
+        walk.Visit(path, (int)Math.Clamp(request.Depth, 1, 32));
         var list = new FileList();
         var size = 0;
-        foreach (var entry in Walk(path, (int)Math.Clamp(request.Depth, 1, 32), top: true))
+        foreach (var entry in walk.Found)
         {
-            if (request.After.Length > 0 && ComparePaths(entry, request.After) <= 0)
-            {
-                continue;
-            }
-
             FileInfo found;
             try
             {
@@ -66,7 +67,7 @@ internal static unsafe class FileOperations
             }
             catch (AgentException)
             {
-                // Gone since the directory was read, or a name that is not UTF-8.
+                // Gone since the directory was read.
                 continue;
             }
 
@@ -84,55 +85,75 @@ internal static unsafe class FileOperations
         return list;
     }
 
-    public static FileInfo MakeDirectory(string path, bool parents)
+    public static FileInfo MakeDirectory(string path, bool parents, uint mode)
     {
-        Do(path, () =>
-        {
-            if (!parents && !Directory.Exists(Path.GetDirectoryName(path)))
-            {
-                throw new AgentException(ErrorCode.NotFound, $"The parent directory of {path} does not exist.", Native.NoEntry);
-            }
-
-            return Directory.CreateDirectory(path);
-        });
+        MakeOne(path.Length > 1 ? path.TrimEnd('/') : path, parents, mode == 0 ? 0x1ed : mode & 0xfff);
         return Stat(path, follow: true);
     }
 
     public static FileInfo Move(string from, string to, bool overwrite)
     {
-        Do(from, () =>
-        {
-            if (Stat(from, follow: false).Type == FileType.Directory)
-            {
-                Directory.Move(from, to);
-            }
-            else
-            {
-                File.Move(from, to, overwrite);
-            }
-
-            return 0;
-        });
-        return Stat(to, follow: false);
+        var result = Native.Rename(from, to, overwrite ? 1 : 0);
+        return result == 0 ? Stat(to, follow: false) : throw AgentException.FromErrno(-result, $"Cannot move {from} to {to}");
     }
 
-    public static void Remove(string path, bool recursive) => Do(path, () =>
+    public static void Remove(string path, bool recursive)
     {
-        if (Stat(path, follow: false).Type != FileType.Directory)
+        var result = Native.Remove(path, recursive ? 1 : 0);
+        if (result < 0)
         {
-            File.Delete(path);
+            throw AgentException.FromErrno(-result, $"Cannot remove {path}");
         }
-        else if (!recursive && Directory.EnumerateFileSystemEntries(path).Any())
+    }
+
+    /// <summary>At most so many bytes of UTF-8, cut on a character's boundary.</summary>
+    public static string Clip(string text, int maxBytes)
+    {
+        if (Encoding.UTF8.GetByteCount(text) <= maxBytes)
         {
-            throw new AgentException(ErrorCode.NotEmpty, $"{path} is not empty; say recursive to remove what is in it too.", 39);
-        }
-        else
-        {
-            Directory.Delete(path, recursive);
+            return text;
         }
 
-        return 0;
-    });
+        var bytes = 0;
+        var length = 0;
+        foreach (var rune in text.EnumerateRunes())
+        {
+            bytes += rune.Utf8SequenceLength;
+            if (bytes > maxBytes)
+            {
+                break;
+            }
+
+            length += rune.Utf16SequenceLength;
+        }
+
+        return text[..length];
+    }
+
+    /// <summary>Makes the directories above a path that are missing.</summary>
+    public static void MakeParents(string path)
+    {
+        var parent = Path.GetDirectoryName(path.TrimEnd('/'));
+        if (!string.IsNullOrEmpty(parent) && !Directory.Exists(parent))
+        {
+            MakeOne(parent, parents: true, 0x1ed);
+        }
+    }
+
+    private static void MakeOne(string path, bool parents, uint mode)
+    {
+        var result = Native.MakeDirectory(path, mode);
+        if (result == -Native.NoEntry && parents && path.Length > 1)
+        {
+            MakeParents(path);
+            result = Native.MakeDirectory(path, mode);
+        }
+
+        if (result < 0 && !(result == -DirectoryExists && parents && Directory.Exists(path)))
+        {
+            throw AgentException.FromErrno(-result, $"Cannot make directory {path}");
+        }
+    }
 
     /// <summary>Does file work of .NET's and turns its exceptions into our errors.</summary>
     public static T Do<T>(string path, Func<T> work)
@@ -162,40 +183,6 @@ internal static unsafe class FileOperations
                 : e.Message.Contains("No space left", StringComparison.Ordinal)
                     ? new AgentException(ErrorCode.DiskFull, $"{path}: No space left on device", Native.NoSpace)
                     : AgentException.FromErrno(errno, $"{path}: {e.Message}");
-        }
-    }
-
-    /// <summary>The order in which <see cref="Walk"/> comes upon paths: a directory's contents stand right behind it, before its longer-named siblings.</summary>
-    private static int ComparePaths(string left, string right) => string.CompareOrdinal(left.Replace('/', '\0'), right.Replace('/', '\0'));
-
-    private static IEnumerable<string> Walk(string directory, int depth, bool top)
-    {
-        string[] entries;
-        try
-        {
-            entries = Directory.GetFileSystemEntries(directory);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            if (top)
-            {
-                throw new AgentException(ErrorCode.PermissionDenied, $"{directory}: {e.Message}", Native.AccessDenied);
-            }
-
-            yield break;
-        }
-
-        Array.Sort(entries, string.CompareOrdinal);
-        foreach (var entry in entries)
-        {
-            yield return entry;
-            if (depth > 1 && Directory.Exists(entry) && new global::System.IO.FileInfo(entry).LinkTarget is null)
-            {
-                foreach (var below in Walk(entry, depth - 1, top: false))
-                {
-                    yield return below;
-                }
-            }
         }
     }
 

@@ -1,18 +1,24 @@
 using System.Collections.Concurrent;
 using Google.Protobuf;
 using Microsoft.Win32.SafeHandles;
+using Sandbox.Guest.Agent.Platform;
 using Sandbox.Guest.Protocol;
 
 namespace Sandbox.Guest.Agent.Files;
 
-/// <summary>Files that the host has open. A file for writing is written beside its place and moved there at the commit.</summary>
+/// <summary>Files that the host has open. A file for writing is written beside its place and moved there at the commit. Handles end with their connection.</summary>
 internal sealed class HandleTable
 {
+    private const int ReadOnly = 0;
+    private const int WriteOnly = 1;
+    private const int CreateNew = 0x40 | 0x80;
+    private const int CreateAppending = 0x40 | 0x400;
     private static readonly TimeSpan Unused = TimeSpan.FromMinutes(5);
     private readonly ConcurrentDictionary<ulong, OpenHandle> _handles = new();
     private ulong _next;
 
-    public FileHandle Open(OpenFile request, string path)
+    /// <summary>Opens a file. Runs as the user.</summary>
+    public FileHandle Open(OpenFile request, User user)
     {
         Expire();
         if (_handles.Count >= ProtocolLimits.MaxFileHandles)
@@ -20,7 +26,8 @@ internal sealed class HandleTable
             throw new AgentException(ErrorCode.ResourceExhausted, $"{ProtocolLimits.MaxFileHandles} files are open already; close one.");
         }
 
-        var handle = request.Write is { } write ? OpenForWriting(path, write) : OpenForReading(path);
+        var path = user.Resolve(request.Path);
+        var handle = request.Write is { } write ? OpenForWriting(path, write, user) : new OpenHandle(path, OpenRegular(path, ReadOnly, 0), user);
         var id = Interlocked.Increment(ref _next);
         _handles[id] = handle;
         return new FileHandle { Handle = id, Info = FileOperations.Stat(handle.Temporary ?? path, follow: true) };
@@ -29,9 +36,17 @@ internal sealed class HandleTable
     public Chunk Read(ReadChunk request)
     {
         var handle = Get(request.Handle);
+        if (request.Offset > long.MaxValue)
+        {
+            throw new AgentException(ErrorCode.InvalidArgument, "The offset is beyond any file.");
+        }
+
         var buffer = new byte[Math.Min(request.Length, ProtocolLimits.MaxChunkBytes)];
-        var n = FileOperations.Do(handle.Path, () => RandomAccess.Read(handle.File, buffer, (long)request.Offset));
-        return new Chunk { Offset = request.Offset, Data = ByteString.CopyFrom(buffer, 0, n), Eof = n == 0 };
+        lock (handle)
+        {
+            var n = FileOperations.Do(handle.Path, () => RandomAccess.Read(handle.File, buffer, (long)request.Offset));
+            return new Chunk { Offset = request.Offset, Data = ByteString.CopyFrom(buffer, 0, n), Eof = n == 0 };
+        }
     }
 
     public void Write(WriteChunk request)
@@ -42,76 +57,119 @@ internal sealed class HandleTable
             throw new AgentException(ErrorCode.InvalidArgument, "The handle is not open for writing, or the chunk is too large.");
         }
 
-        FileOperations.Do(handle.Path, () =>
+        lock (handle)
         {
-            RandomAccess.Write(handle.File, request.Data.Span, handle.Base + (long)request.Offset);
-            return 0;
-        });
+            if (request.Offset > long.MaxValue / 2 || (handle.Appends && request.Offset != handle.Written))
+            {
+                throw new AgentException(ErrorCode.InvalidArgument, "The offset is beyond any file, or not where the last chunk of an appending handle ended.");
+            }
+
+            FileOperations.Do(handle.Path, () =>
+            {
+                RandomAccess.Write(handle.File, request.Data.Span, (long)request.Offset);
+                return 0;
+            });
+            handle.Written = Math.Max(handle.Written, request.Offset + (ulong)request.Data.Length);
+        }
     }
 
-    public void Close(CloseFile request)
+    /// <summary>Closes a file and, if asked, moves what was written to its place, with the permissions of who opened it.</summary>
+    public async Task<Response> CloseAsync(CloseFile request)
     {
         if (!_handles.TryRemove(request.Handle, out var handle))
         {
             throw new AgentException(ErrorCode.NotFound, "There is no such file handle; it may have been closed for want of use.");
         }
 
-        handle.File.Dispose();
-        if (handle.Temporary is { } temporary)
+        var info = await UserThread.RunAsync(handle.User, () => Finish(handle, request.Commit)).ConfigureAwait(false);
+        return info is null ? new Response { Empty = new Empty() } : new Response { File = info };
+    }
+
+    /// <summary>Gives up every handle: the connection that had opened them is gone.</summary>
+    public int CloseAll()
+    {
+        foreach (var id in _handles.Keys)
         {
-            if (request.Commit)
+            if (_handles.TryRemove(id, out var handle))
             {
-                FileOperations.Do(handle.Path, () =>
-                {
-                    File.Move(temporary, handle.Path, overwrite: true);
-                    return 0;
-                });
+                _ = UserThread.RunAsync(handle.User, () => Finish(handle, commit: false));
             }
-            else
+        }
+
+        return 0;
+    }
+
+    private static Protocol.FileInfo? Finish(OpenHandle handle, bool commit)
+    {
+        lock (handle)
+        {
+            handle.File.Dispose();
+            if (handle.Temporary is not { } temporary)
             {
-                File.Delete(temporary);
+                return null;
             }
+
+            var result = commit ? Native.Rename(temporary, handle.Path, 1) : -1;
+            if (result < 0)
+            {
+                _ = Native.Remove(temporary, 0);
+            }
+
+            return !commit ? null : result == 0 ? FileOperations.Stat(handle.Path, follow: true) : throw AgentException.FromErrno(-result, $"Cannot put {handle.Path} into its place");
         }
     }
 
-    private static OpenHandle OpenForReading(string path)
+    private static SafeFileHandle OpenRegular(string path, int flags, uint mode)
     {
-        // Checked before it is opened: opening a pipe would wait for its other end, and a device may do anything.
-        var info = FileOperations.Stat(path, follow: true);
-        if (info.Type != FileType.Regular)
-        {
-            throw new AgentException(info.Type == FileType.Directory ? ErrorCode.IsADirectory : ErrorCode.InvalidArgument, $"{path} is no regular file.");
-        }
-
-        return new OpenHandle(path, FileOperations.Do(path, () => File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete)), null, false, 0);
+        var fd = Native.OpenRegular(path, flags, mode);
+        return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true)
+            : fd == -22 ? throw new AgentException(ErrorCode.InvalidArgument, $"{path} is no regular file.", 22)
+            : throw AgentException.FromErrno(-fd, $"Cannot open {path}");
     }
 
-    private static OpenHandle OpenForWriting(string path, OpenWrite write)
+    private static OpenHandle OpenForWriting(string path, OpenWrite write, User user)
     {
-        if (Directory.Exists(path))
-        {
-            throw new AgentException(ErrorCode.IsADirectory, $"{path} is a directory.", 21);
-        }
-
-        var parent = Path.GetDirectoryName(path) ?? "/";
         if (write.MakeParents)
         {
-            FileOperations.Do(path, () => Directory.CreateDirectory(parent));
+            FileOperations.MakeParents(path);
         }
 
+        var mode = write.Permissions == 0 ? 0x1a4 : write.Permissions & 0xfff;
         if (write.Append)
         {
-            var existing = FileOperations.Do(path, () => File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.ReadWrite));
-            return new OpenHandle(path, existing, null, true, RandomAccess.GetLength(existing));
+            return new OpenHandle(path, OpenRegular(path, WriteOnly | CreateAppending, mode), user) { Writable = true, Appends = true };
         }
 
         // A link is written through, as a shell's redirection would.
-        var target = File.Exists(path) ? File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path : path;
+        var target = FileOperations.Do(path, () => File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName) ?? path;
+        if (Exists(target))
+        {
+            // Only who may write the file may replace it. Its permissions stay, unless others are asked for.
+            OpenRegular(target, WriteOnly, 0).Dispose();
+            mode = write.Permissions == 0 ? FileOperations.Stat(target, follow: true).Mode : mode;
+        }
+
         var temporary = Path.Combine(Path.GetDirectoryName(target) ?? "/", ".sbx-" + Guid.NewGuid().ToString("N"));
-        var mode = (UnixFileMode)(write.Permissions == 0 ? 0x1a4 : write.Permissions & 0xfff);
-        var file = FileOperations.Do(path, () => File.OpenHandle(temporary, FileMode.CreateNew, FileAccess.Write));
-        File.SetUnixFileMode(file, mode);
-        return new OpenHandle(target, file, temporary, true, 0);
+        var file = OpenRegular(temporary, WriteOnly | CreateNew, 0x180);
+        FileOperations.Do(path, () =>
+        {
+            File.SetUnixFileMode(file, (UnixFileMode)mode);
+            return 0;
+        });
+        return new OpenHandle(target, file, user) { Writable = true, Temporary = temporary };
+    }
+
+    private static bool Exists(string path)
+    {
+        try
+        {
+            FileOperations.Stat(path, follow: true);
+            return true;
+        }
+        catch (AgentException e) when (e.Code == ErrorCode.NotFound)
+        {
+            return false;
+        }
     }
 
     private OpenHandle Get(ulong id)
@@ -129,24 +187,28 @@ internal sealed class HandleTable
     {
         foreach (var (id, handle) in _handles)
         {
-            if (Environment.TickCount64 - handle.LastUse > Unused.TotalMilliseconds)
+            if (Environment.TickCount64 - handle.LastUse > Unused.TotalMilliseconds && _handles.TryRemove(id, out var unused))
             {
-                Close(new CloseFile { Handle = id });
+                _ = UserThread.RunAsync(unused.User, () => Finish(unused, commit: false));
             }
         }
     }
 
-    private sealed class OpenHandle(string path, SafeFileHandle file, string? temporary, bool writable, long offset)
+    private sealed class OpenHandle(string path, SafeFileHandle file, User user)
     {
         public string Path { get; } = path;
 
         public SafeFileHandle File { get; } = file;
 
-        public string? Temporary { get; } = temporary;
+        public User User { get; } = user;
 
-        public bool Writable { get; } = writable;
+        public string? Temporary { get; init; }
 
-        public long Base { get; } = offset;
+        public bool Writable { get; init; }
+
+        public bool Appends { get; init; }
+
+        public ulong Written { get; set; }
 
         public long LastUse { get; set; } = Environment.TickCount64;
     }

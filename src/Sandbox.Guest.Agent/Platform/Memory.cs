@@ -1,8 +1,11 @@
 namespace Sandbox.Guest.Agent.Platform;
 
 /// <summary>Memory of the guest, in bytes, from /proc/meminfo.</summary>
-internal readonly record struct Memory(ulong Total, ulong Available)
+internal readonly record struct Memory(ulong All, ulong Available)
 {
+    /// <summary>Memory of the machine, which does not change.</summary>
+    public static ulong Total { get; } = Read().All;
+
     public static Memory Read()
     {
         ulong total = 0, available = 0;

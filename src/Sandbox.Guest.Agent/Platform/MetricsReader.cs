@@ -14,7 +14,7 @@ internal static class MetricsReader
         var busyTicks = cpu.Take(8).Aggregate(0UL, (sum, t) => sum + t) - cpu[3] - cpu[4];
         return new Metrics
         {
-            MemoryTotal = memory.Total,
+            MemoryTotal = memory.All,
             MemoryAvailable = memory.Available,
             DiskTotal = total,
             DiskFree = free,

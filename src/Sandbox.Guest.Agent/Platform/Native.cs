@@ -8,6 +8,7 @@ internal static unsafe partial class Native
     public const int ReadWrite = 2;
     public const int NoCtty = 0x100;
     public const int CloseOnExec = 0x80000;
+    public const int DuplicateCloseOnExec = 1030;
     public const short PollIn = 1;
     public const nuint SetWindowSize = 0x5414;
     public const int NoEntry = 2;
@@ -23,6 +24,25 @@ internal static unsafe partial class Native
 
     [LibraryImport("sbxspawn", EntryPoint = "sbx_spawn")]
     public static partial int Spawn(SpawnArguments* arguments, int* stage);
+
+    [LibraryImport("sbxspawn", EntryPoint = "sbx_wait")]
+    public static partial void Wait(int pid, ProcessEnd* end);
+
+    [LibraryImport("sbxspawn", EntryPoint = "sbx_available")]
+    public static partial int Available(int fd);
+
+    // These return a negated errno.
+    [LibraryImport("sbxspawn", EntryPoint = "sbx_remove", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Remove(string path, int recursive);
+
+    [LibraryImport("sbxspawn", EntryPoint = "sbx_open_regular", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int OpenRegular(string path, int flags, uint mode);
+
+    [LibraryImport("sbxspawn", EntryPoint = "sbx_rename", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Rename(string from, string to, int overwrite);
+
+    [LibraryImport("sbxspawn", EntryPoint = "sbx_make_directory", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int MakeDirectory(string path, uint mode);
 
     [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int Open(string path, int flags, int mode);
@@ -42,8 +62,14 @@ internal static unsafe partial class Native
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
     public static partial int Poll(PollRequest* requests, nuint count, int timeoutMs);
 
-    [LibraryImport("libc", EntryPoint = "waitpid", SetLastError = true)]
-    public static partial int WaitPid(int pid, int* status, int options);
+    [LibraryImport("libc", EntryPoint = "eventfd", SetLastError = true)]
+    public static partial int EventFd(uint value, int flags);
+
+    [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
+    public static partial int FileControl(int fd, int command, int argument);
+
+    [LibraryImport("libc", EntryPoint = "fchown", SetLastError = true)]
+    public static partial int ChangeOwner(int fd, uint uid, uint gid);
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     public static partial int Kill(int pid, int signal);
@@ -94,20 +120,32 @@ internal static unsafe partial class Native
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct SpawnArguments
 {
-    public byte* Path;
+    public byte** Candidates;
     public byte** Argv;
+    public byte** ShellArgv;
     public byte** Envp;
     public byte* Cwd;
     public byte* CgroupProcs;
+    public byte* OomScore;
+    public uint* Groups;
     public int* Fds;
     public int FdCount;
+    public int Cgroup;
     public int ControllingTty;
     public int SetUser;
     public uint Uid;
     public uint Gid;
-    public uint* Groups;
     public int GroupCount;
-    public int ProtectOthers;
+}
+
+/// <summary>How a process ended and what it used, its waited-for children included.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct ProcessEnd
+{
+    public int ExitCode;
+    public int Signal;
+    public long CpuMilliseconds;
+    public long PeakBytes;
 }
 
 [StructLayout(LayoutKind.Sequential)]

@@ -6,6 +6,9 @@ namespace Sandbox.Guest.Agent.Platform;
 /// <summary>A user of the guest, from /etc/passwd and /etc/group as they are at the time of the call.</summary>
 internal sealed record User(string Name, uint Uid, uint Gid, string Home, string Shell, uint[] Groups)
 {
+    /// <summary>Who may do everything.</summary>
+    public static User Root { get; } = new("root", 0, 0, "/root", "/bin/bash", [0]);
+
     /// <summary>The agent can become another user only as root.</summary>
     public static bool CanSwitch => Native.EffectiveUser() == 0;
 

@@ -1,18 +1,20 @@
-// The JavaScript kernel of a context: one vm context whose top-level names persist, behind JSON lines on descriptors 3 (in) and 4 (out).
+// The JavaScript kernel of a context, behind JSON lines on descriptors 3 (in) and 4 (out). Code is evaluated by V8's own REPL mode, through
+// the inspector: top-level names persist and may be declared again, and top-level await works. Before each answer the kernel writes the
+// request's marker to both outputs, so that the agent knows what was printed before it.
 'use strict';
 const fs = require('fs');
+const inspector = require('inspector');
 const path = require('path');
-const { Writable } = require('stream');
 const util = require('util');
 const vm = require('vm');
 const { createRequire } = require('module');
+const { pathToFileURL } = require('url');
 
-process.on('SIGINT', () => {});
+const MAX_RESULT = 384 * 1024;
+const MAX_TEXT = 48 * 1024;
 
-const send = (message) => fs.writeSync(4, JSON.stringify(message) + '\n');
-const encode = (text) => Buffer.from(text).toString('base64');
-const write = (fd, text) => {
-  const bytes = Buffer.from(text);
+const writeAll = (fd, data) => {
+  const bytes = Buffer.from(data);
   for (let done = 0; done < bytes.length; ) {
     try {
       done += fs.writeSync(fd, bytes, done);
@@ -22,90 +24,158 @@ const write = (fd, text) => {
   }
 };
 
+let marker = '';
+const send = (message) => {
+  if (marker) {
+    writeAll(1, marker);
+    writeAll(2, marker);
+  }
+  writeAll(4, JSON.stringify(message) + '\n');
+};
+const clip = (text) => (text.length <= MAX_TEXT ? text : '…' + text.slice(-MAX_TEXT));
+
 let count = 0;
-const sandbox = vm.createContext(globalThis.constructor === Object ? {} : Object.create(null));
-for (const name of Object.getOwnPropertyNames(globalThis)) {
-  if (!(name in sandbox)) Object.defineProperty(sandbox, name, Object.getOwnPropertyDescriptor(globalThis, name));
-}
-sandbox.globalThis = sandbox;
-sandbox.global = sandbox;
-sandbox.require = createRequire(path.join(process.cwd(), 'context.js'));
-sandbox.module = { exports: {} };
-sandbox.exports = sandbox.module.exports;
-const sink = (fd) => new Writable({
-  decodeStrings: false,
-  write(text, _encoding, done) {
-    write(fd, text);
-    done();
-  },
-});
-sandbox.console = new console.Console({ stdout: sink(1), stderr: sink(2) });
-sandbox.display = (value, mime) => send({
-  type: 'result', main: false, count, data: { [mime || 'text/plain']: encode(mime ? String(value) : util.inspect(value)) },
-});
-
-// Top-level `const`, `let` and `class` persist among scripts of one context by themselves. Only top-level await needs help: such code
-// runs in an async function, with its declarations turned into assignments so that they outlive it.
-function hoist(source) {
-  return source
-    .replace(/^(\s*)(?:const|let|var)\s+([A-Za-z_$][\w$]*)\s*=/gm, '$1$2 =')
-    .replace(/^(\s*)(?:const|let|var)\s+(\{[^}]*\}|\[[^\]]*\])\s*=([^;]*);?$/gm, '$1($2 =$3);')
-    .replace(/^(\s*)(async\s+)?function\s+([A-Za-z_$][\w$]*)/gm, '$1$3 = $2function $3')
-    .replace(/^(\s*)class\s+([A-Za-z_$][\w$]*)/gm, '$1$2 = class $2');
-}
-
-function compile(source) {
-  try {
-    return { script: new vm.Script(source, { filename: 'input.js' }), asynchronous: false };
-  } catch (e) {
-    if (!(e instanceof SyntaxError) || !/\bawait\b/.test(source)) throw e;
-    // The value of the last expression is the result: the last line, or what stands behind its last semicolon.
-    const body = hoist(source).trimEnd().replace(/;$/, '');
-    const line = body.lastIndexOf('\n') + 1;
-    for (const at of [line, body.lastIndexOf(';') + 1, -1]) {
-      const text = at < 0 ? body : body.slice(0, at) + 'return (' + body.slice(at) + '\n);';
-      try {
-        return { script: new vm.Script('(async () => {' + text + '\n})()', { filename: 'input.js' }), asynchronous: true };
-      } catch (inner) {
-        if (at < 0) throw inner;
+const show = (data, main) => {
+  const parts = {};
+  let size = 0;
+  for (const [mime, value] of Object.entries(data)) {
+    let bytes = Buffer.isBuffer(value) || value instanceof Uint8Array ? Buffer.from(value) : Buffer.from(typeof value === 'string' ? value : JSON.stringify(value) ?? '');
+    if (size + mime.length + bytes.length > MAX_RESULT) {
+      if (mime !== 'text/plain') {
+        writeAll(2, `[sandbox] left out of a result, which takes ${MAX_RESULT} bytes: ${mime} (${bytes.length} bytes)\n`);
+        continue;
       }
+      bytes = bytes.subarray(0, MAX_RESULT - size - mime.length);
+    }
+    size += mime.length + bytes.length;
+    parts[mime] = bytes.toString('base64');
+  }
+  if (Object.keys(parts).length > 0) send({ type: 'result', main, count, data: parts });
+};
+
+// A value is shown as text; `display` also takes a bundle of MIME types, or a value and its type.
+globalThis.display = (value, mime) => {
+  if (mime) show({ [mime]: value }, false);
+  else if (value !== null && typeof value === 'object' && Object.keys(value).length > 0 && Object.keys(value).every((k) => /^[\w.+-]+\/[\w.+-]+$/.test(k))) show(value, false);
+  else show({ 'text/plain': util.inspect(value) }, false);
+};
+const rebase = () => {
+  globalThis.require = createRequire(path.join(process.cwd(), 'context.js'));
+};
+globalThis.module = { exports: {} };
+globalThis.exports = globalThis.module.exports;
+rebase();
+
+// REPL mode has no loader for import(): the call goes through this, from the directory of now.
+globalThis.__import = (name) =>
+  import(/^\.{0,2}\//.test(name) ? pathToFileURL(path.resolve(name)).href : name.startsWith('node:') || require('module').builtinModules.includes(name) ? name : pathToFileURL(globalThis.require.resolve(name)).href);
+for (const name of ['display', 'require', 'module', 'exports', '__import']) {
+  Object.defineProperty(globalThis, name, { enumerable: false, configurable: true, writable: true, value: globalThis[name] });
+}
+
+let session;
+const connect = () => {
+  if (session) {
+    try {
+      session.disconnect();
+    } catch {
+      // It is of no use any more in any case.
     }
   }
+  session = new inspector.Session();
+  session.connect();
+};
+connect();
+
+const post = (method, parameters) => new Promise((resolve, reject) => session.post(method, parameters, (error, answer) => (error ? reject(error) : resolve(answer))));
+
+// The inspector hands out descriptions; this takes the value itself across.
+const valueOf = async (remote) => {
+  if (remote.objectId === undefined) {
+    if (remote.type === 'undefined') return undefined;
+    if (remote.subtype === 'null') return null;
+    if (remote.unserializableValue !== undefined) return remote.type === 'bigint' ? BigInt(remote.unserializableValue.slice(0, -1)) : Number(remote.unserializableValue);
+    return remote.value;
+  }
+  let value;
+  globalThis.__sbx_take = (it) => {
+    value = it;
+  };
+  try {
+    await post('Runtime.callFunctionOn', { objectId: remote.objectId, arguments: [{ objectId: remote.objectId }], functionDeclaration: 'function (it) { __sbx_take(it); }' });
+  } finally {
+    delete globalThis.__sbx_take;
+  }
+  return value;
+};
+
+class Interrupted extends Error {
+  constructor() {
+    super('Execution was interrupted');
+    this.name = 'InterruptError';
+    this.stack = 'InterruptError: Execution was interrupted';
+  }
 }
+
+// Synchronous code is broken off by vm's SIGINT watchdog, which stands under the inspector's call; what waits for a promise is left behind.
+const evaluate = (source) =>
+  new Promise((resolve, reject) => {
+    const onInterrupt = () => reject(new Interrupted());
+    process.on('SIGINT', onInterrupt);
+    const settle = (how) => (value) => {
+      process.removeListener('SIGINT', onInterrupt);
+      how(value);
+    };
+    [resolve, reject] = [settle(resolve), settle(reject)];
+    globalThis.__sbx_go = () => {
+      delete globalThis.__sbx_go;
+      session.post(
+        'Runtime.evaluate',
+        { expression: source, replMode: true, awaitPromise: true, userGesture: false },
+        (error, answer) => (error ? reject(error) : resolve(answer)),
+      );
+    };
+    try {
+      vm.runInThisContext('__sbx_go()', { breakOnSigint: true });
+    } catch (e) {
+      connect();
+      reject(e && e.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED' ? new Interrupted() : e);
+    }
+  });
+
+const report = (error) => {
+  const known = util.types.isNativeError(error) || (error !== null && typeof error === 'object' && 'message' in error);
+  // The frames of the kernel say nothing about the user's code.
+  const stack = known && error.stack ? String(error.stack).split('\n').filter((l) => !/node:inspector|node:internal|javascript_kernel\.js|node:vm/.test(l)).join('\n') : util.inspect(error);
+  send({ type: 'error', name: known && error.name ? String(error.name) : 'Error', value: clip(known ? String(error.message) : util.inspect(error)), traceback: clip(stack) });
+};
 
 async function run(request) {
   count++;
-  if (request.cwd) process.chdir(request.cwd);
   const saved = {};
-  for (const [name, value] of Object.entries(request.env || {})) {
-    saved[name] = process.env[name];
-    process.env[name] = value;
-  }
   try {
-    const { script, asynchronous } = compile(request.code);
-    let value = script.runInContext(sandbox, { breakOnSigint: true });
-    if (asynchronous) {
-      let interrupt;
-      const interrupted = new Promise((_, reject) => {
-        interrupt = () => reject(Object.assign(new Error('interrupted'), { name: 'InterruptError' }));
-        process.once('SIGINT', interrupt);
-      });
-      try {
-        value = await Promise.race([value, interrupted]);
-      } finally {
-        process.removeListener('SIGINT', interrupt);
-      }
+    if (request.cwd) {
+      process.chdir(request.cwd);
+      rebase();
     }
-    if (value !== undefined) send({ type: 'result', main: true, count, data: { 'text/plain': encode(util.inspect(value)) } });
+    for (const [name, value] of Object.entries(request.env || {})) {
+      saved[name] = process.env[name];
+      process.env[name] = value;
+    }
+    const source = request.code.replace(/(?<![\w$.'"`])import\s*\(/g, '__import(');
+    const answer = await evaluate(source);
+    if (answer.exceptionDetails) {
+      const thrown = answer.exceptionDetails.exception;
+      report(thrown === undefined ? new Error(answer.exceptionDetails.text) : await valueOf(thrown));
+      return 1;
+    }
+    if (answer.result.type !== 'undefined') {
+      const value = await valueOf(answer.result);
+      show({ 'text/plain': util.inspect(value) }, true);
+    }
     return 0;
   } catch (e) {
-    const known = e !== null && typeof e === 'object';
-    send({
-      type: 'error',
-      name: known && e.name ? String(e.name) : 'Error',
-      value: known && 'message' in e ? String(e.message) : util.inspect(e),
-      traceback: known && e.stack ? String(e.stack) : util.inspect(e),
-    });
+    report(e);
     return 1;
   } finally {
     for (const [name, value] of Object.entries(saved)) {
@@ -114,6 +184,47 @@ async function run(request) {
     }
   }
 }
+
+// V8's Math.random cannot be seeded again, and a clone would go on with its sibling's numbers: this one (xoshiro128**) takes its place.
+function reseed(hex) {
+  const state = new Uint32Array(4);
+  const seed = Buffer.from(hex, 'hex');
+  for (let i = 0; i < 4; i++) state[i] = seed.readUInt32LE(i * 4);
+  const rotate = (x, k) => (x << k) | (x >>> (32 - k));
+  const next = () => {
+    const result = Math.imul(rotate(Math.imul(state[1], 5), 7), 9) >>> 0;
+    const t = state[1] << 9;
+    state[2] ^= state[0];
+    state[3] ^= state[1];
+    state[1] ^= state[2];
+    state[0] ^= state[3];
+    state[2] ^= t;
+    state[3] = rotate(state[3], 11);
+    return result;
+  };
+  Math.random = function random() {
+    return ((next() >>> 5) * 67108864 + (next() >>> 6)) / 9007199254740992;
+  };
+}
+
+// Node's own exit waits for the inspector's call to return, which is the one that exits.
+const exit = process.exit.bind(process);
+process.exit = (code = process.exitCode) => {
+  process.exitCode = code;
+  process.emit('exit', process.exitCode ?? 0);
+  try {
+    session.disconnect();
+  } catch {
+    // Nothing to leave.
+  }
+  process.reallyExit(Number(process.exitCode ?? 0));
+  exit(code);
+};
+
+// Between two pieces of code an interrupt is nobody's.
+process.on('SIGINT', () => {});
+process.on('uncaughtException', (e) => writeAll(2, ((e && e.stack) || String(e)) + '\n'));
+process.on('unhandledRejection', (e) => writeAll(2, ((e && e.stack) || String(e)) + '\n'));
 
 // Requests are read asynchronously, so that timers and sockets of earlier pieces of code go on between two pieces.
 const input = fs.createReadStream(null, { fd: 3 });
@@ -126,13 +237,14 @@ input.on('data', (chunk) => {
     const request = JSON.parse(pending.slice(0, end));
     pending = pending.slice(end + 1);
     turn = turn.then(async () => {
-      const code = 'reseed' in request ? 0 : await run(request);
-      write(1, '\0' + request.marker + '\0');
-      write(2, '\0' + request.marker + '\0');
+      marker = '\0' + request.marker + '\0';
+      let code = 0;
+      if (request.seed) reseed(request.seed);
+      else code = await run(request);
       send({ type: 'done', code });
+      marker = '';
     });
   }
 });
 input.on('end', () => process.exit(0));
-process.on('uncaughtException', (e) => write(2, (e && e.stack) || String(e)));
-process.on('unhandledRejection', (e) => write(2, ((e && e.stack) || String(e)) + '\n'));
+send({ type: 'ready' });

@@ -1,43 +1,46 @@
-"""The Python kernel of a context: IPython's InteractiveShell behind JSON lines on descriptors 3 (in) and 4 (out)."""
+"""The Python kernel of a context: IPython's InteractiveShell behind JSON lines on descriptors 3 (in) and 4 (out).
+
+Before each answer it writes the request's marker to both outputs, through descriptors of its own, so that the agent knows what was printed before it.
+"""
 import base64
 import json
 import os
 import signal
 import sys
-
-requests = os.fdopen(3, "r", encoding="utf-8", newline="\n")
-replies = os.fdopen(4, "w", encoding="utf-8", newline="\n")
-os.set_inheritable(3, False)
-os.set_inheritable(4, False)
-sys.argv = [""]
-sys.path.insert(0, "")
-os.environ.setdefault("MPLBACKEND", "agg")
+import tempfile
 
 # An interrupt counts only while code runs; between two pieces it is nobody's.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+requests = os.fdopen(3, "r", encoding="utf-8", newline="\n")
+replies = os.fdopen(4, "wb", buffering=0)
+marks = [os.fdopen(os.dup(fd), "wb", buffering=0) for fd in (1, 2)]
+for fd in (3, 4):
+    os.set_inheritable(fd, False)
+# Lines appear as they are printed, as on a terminal.
+sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+sys.argv = [""]
+sys.path[0] = ""
+
+# What the host takes in one result, and in one line of ours (which is Base64).
+MAX_RESULT = 384 * 1024
+MAX_TEXT = 48 * 1024
+
+try:
+    import matplotlib_inline  # noqa: F401
+
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+except ImportError:
+    os.environ.setdefault("MPLBACKEND", "agg")
+
 from IPython.core.displayhook import DisplayHook  # noqa: E402
 from IPython.core.displaypub import DisplayPublisher  # noqa: E402
 from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
+from traitlets.config import Config  # noqa: E402
 
-
-def send(message):
-    replies.write(json.dumps(message) + "\n")
-    replies.flush()
-
-
-def bundle(data):
-    parts = {}
-    for mime, value in data.items():
-        if isinstance(value, bytes):
-            raw = value
-        elif isinstance(value, str):
-            # IPython hands images over as base64 text; everything else as itself.
-            raw = base64.b64decode(value) if mime.startswith("image/") and mime != "image/svg+xml" else value.encode()
-        else:
-            raw = json.dumps(value).encode()
-        parts[mime] = base64.b64encode(raw).decode()
-    return parts
+marker = b""
+failed = False
 
 
 def flush():
@@ -48,10 +51,63 @@ def flush():
             pass
 
 
+def write_all(stream, data):
+    while data:
+        data = data[stream.write(data):]
+
+
+def send(message):
+    """Sends an answer whole: an interrupt in the middle of it would leave the agent waiting for the rest."""
+    line = (json.dumps(message) + "\n").encode()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        flush()
+        if marker:
+            for stream in marks:
+                write_all(stream, marker)
+        write_all(replies, line)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def raw(mime, value):
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        # IPython hands images over as Base64 text; everything else as itself.
+        if mime.startswith("image/") and mime != "image/svg+xml":
+            return base64.b64decode(value)
+        return value.encode("utf-8", "replace")
+    return json.dumps(value).encode()
+
+
+def show(data, main=False):
+    parts, left_out, size = {}, [], 0
+    for mime, value in data.items():
+        try:
+            content = raw(mime, value)
+        except Exception as exception:
+            left_out.append(f"{mime} ({exception})")
+            continue
+        if size + len(mime) + len(content) > MAX_RESULT:
+            if mime != "text/plain":
+                left_out.append(f"{mime} ({len(content)} bytes)")
+                continue
+            content = content[: max(0, MAX_RESULT - size - len(mime) - 3)] + "…".encode()
+        size += len(mime) + len(content)
+        parts[str(mime)] = base64.b64encode(content).decode()
+    for what in left_out:
+        print(f"[sandbox] left out of a result, which takes {MAX_RESULT} bytes: {what}", file=sys.stderr)
+    if parts:
+        send({"type": "result", "main": main, "count": shell.execution_count, "data": parts})
+
+
 class Publisher(DisplayPublisher):
     def publish(self, data, metadata=None, source=None, *, transient=None, update=False, **kwargs):
-        flush()
-        send({"type": "result", "main": False, "count": self.shell.execution_count, "data": bundle(data)})
+        show(data)
+
+    def clear_output(self, wait=False):
+        pass
 
 
 class Hook(DisplayHook):
@@ -61,30 +117,73 @@ class Hook(DisplayHook):
         pass
 
     def write_format_data(self, format_dict, md_dict=None):
-        flush()
-        send({"type": "result", "main": True, "count": self.shell.execution_count, "data": bundle(format_dict)})
+        show(format_dict, main=True)
 
     def finish_displayhook(self):
         pass
 
 
+def clip(text, most=MAX_TEXT):
+    text = str(text).encode("utf-8", "replace").decode()
+    return text if len(text) <= most else "…" + text[-most:]
+
+
 class Shell(InteractiveShell):
-    def _showtraceback(self, etype, evalue, stb):
-        pass
+    exit_code = None
 
     def init_display_formatter(self):
         super().init_display_formatter()
         self.display_formatter.active_types = self.display_formatter.format_types
 
+    def ask_exit(self):
+        # `exit` and `quit` end the piece of code, as an exit status; the context stays.
+        raise SystemExit(0)
 
-shell = Shell.instance(display_pub_class=Publisher, displayhook_class=Hook, colors="NoColor", history_load_length=0)
-shell.history_manager.enabled = False
+    def _showtraceback(self, etype, evalue, stb):
+        global failed
+        failed = True
+        if etype is SystemExit:
+            return
+        try:
+            value = str(evalue)
+        except Exception as exception:
+            value = f"<no text: {type(exception).__name__}>"
+        send({"type": "error", "name": clip(etype.__name__, 1000), "value": clip(value), "traceback": clip("\n".join(stb))})
+
+
+config = Config()
+config.HistoryManager.enabled = False
+config.InteractiveShell.colors = "NoColor"
+config.InteractiveShell.xmode = "Context"
+shell = Shell.instance(
+    config=config,
+    display_pub_class=Publisher,
+    displayhook_class=Hook,
+    # Nothing of ours belongs into the user's home.
+    ipython_dir=tempfile.mkdtemp(prefix="ipython-"),
+)
+shell.display_formatter.ipython_display_formatter.enabled = True
+
+
+def reseed(seed):
+    import random
+
+    seed = bytes.fromhex(seed)
+    random.seed(seed)
+    # Names of temporary files come from a generator of their own.
+    tempfile._name_sequence = None
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed([int.from_bytes(seed[i:i + 4], "little") for i in range(0, len(seed), 4)])
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(int.from_bytes(seed[:7], "little"))
 
 
 def show_figures():
-    """Figures that were drawn and not shown are results, as in a notebook."""
+    """Figures that were drawn and not shown are results, as in a notebook. The inline backend does it by itself."""
     pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None:
+    if pyplot is None or os.environ.get("MPLBACKEND", "") != "agg":
         return
     import io
 
@@ -92,74 +191,56 @@ def show_figures():
         buffer = io.BytesIO()
         figure = pyplot.figure(number)
         figure.savefig(buffer, format="png", bbox_inches="tight")
-        send({"type": "result", "main": False, "count": shell.execution_count,
-              "data": {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": base64.b64encode(repr(figure).encode()).decode()}})
+        show({"image/png": buffer.getvalue(), "text/plain": repr(figure)})
     pyplot.close("all")
 
 
-def reseed(seed):
-    import random
-
-    random.seed(bytes.fromhex(seed))
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(list(bytes.fromhex(seed)))
-
-
-def error(exception):
-    # The frames of the shell itself say nothing about the user's code.
-    import traceback
-
-    kind = type(exception)
-    text = "".join(traceback.format_exception(kind, exception, exception.__traceback__)).replace('File "<ipython-input-', 'File "<input-')
-    send({"type": "error", "name": kind.__name__, "value": str(exception), "traceback": text})
-
-
 def run(request):
-    if request.get("cwd"):
-        os.chdir(request["cwd"])
-    saved = {name: os.environ.get(name) for name in request.get("env", {})}
-    os.environ.update(request.get("env", {}))
-    code = 0
+    global failed
+    failed = False
+    environment = request.get("env") or {}
+    saved = {name: os.environ.get(name) for name in environment}
     try:
+        os.environ.update(environment)
+        if request.get("cwd"):
+            os.chdir(request["cwd"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        result = shell.run_cell(request["code"], store_history=True)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        failure = result.error_before_exec or result.error_in_exec
-        flush()
-        if isinstance(failure, SystemExit):
-            value = failure.code
-            code = value if isinstance(value, int) else 0 if value is None else 1
-        elif failure is not None:
-            code = 1
-            error(failure)
-        else:
-            show_figures()
-    except KeyboardInterrupt as interrupted:
-        code = 1
-        error(interrupted)
+        try:
+            result = shell.run_cell(request["code"], store_history=True)
+            failure = result.error_before_exec or result.error_in_exec
+            if isinstance(failure, SystemExit):
+                value = failure.code
+                if value is not None and not isinstance(value, int):
+                    print(value, file=sys.stderr)
+                return 0 if value is None else value & 255 if isinstance(value, int) else 1
+            if failure is None and not failed:
+                show_figures()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except BaseException as exception:
+        # Before or after the code itself: a directory that is not there, an interrupt between two steps.
+        failed = True
+        send({"type": "error", "name": type(exception).__name__, "value": clip(exception), "traceback": f"{type(exception).__name__}: {clip(exception)}"})
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         for name, value in saved.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-    return code
+    return 1 if failed else 0
 
 
+send({"type": "ready"})
 while True:
     line = requests.readline()
     if not line:
         break
     message = json.loads(line)
+    marker = b"\0" + message["marker"].encode() + b"\0"
     outcome = 0
-    if "reseed" in message:
-        reseed(message["reseed"])
+    if message.get("seed"):
+        reseed(message["seed"])
     else:
         outcome = run(message)
-    flush()
-    mark = b"\0" + message["marker"].encode() + b"\0"
-    os.write(1, mark)
-    os.write(2, mark)
     send({"type": "done", "code": outcome})
+    marker = b""

@@ -1,125 +1,224 @@
-// fork and exec of one user process. Everything the child needs is prepared by the caller: between fork and exec only
-// async-signal-safe calls are made, because other threads of the agent may hold any lock at the moment of the fork.
+// Starts one program in its own session. C and not C#, because nothing of the managed runtime works between fork and exec:
+// everything the child does here is a plain system call on memory the parent prepared.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
+#include <linux/sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct sbx_spawn {
-    const char *path;
-    char *const *argv;
-    char *const *envp;
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
+#define EXPORT __attribute__((visibility("default")))
+#define MAX_CHILD_FDS 8
+#define HIGH_FD 100
+
+// Where in the child something failed; ProcessLauncher has a text for each.
+enum stage { STAGE_FORK = 1, STAGE_CGROUP, STAGE_FDS, STAGE_TTY, STAGE_IDENTITY, STAGE_CWD, STAGE_EXEC };
+
+struct sbx_spawn_request {
+    const char *const *candidates;  // paths to try in order, NULL at the end
+    const char **argv;              // NULL at the end
+    const char **shell_argv;        // "/bin/sh", a slot, argv[1..], NULL: for a script without #!
+    const char *const *envp;
     const char *cwd;
-    const char *cgroup_procs; // NULL: stay
-    const int *fds;           // become 0, 1, 2, ... of the child
-    int fd_count;
-    int controlling_tty; // descriptor 0 is a terminal to take
-    int set_user;
-    unsigned uid, gid;
-    const unsigned *groups;
-    int group_count;
-    int protect_others; // first victim of the OOM killer
+    const char *cgroup_procs;       // NULL: none. Used where the kernel cannot start a process inside a cgroup
+    const char *oom_score;          // written to oom_score_adj, so that the agent's protection is not inherited; NULL: leave
+    const uint32_t *groups;
+    const int32_t *fds;             // becomes descriptors 0, 1, 2 ... of the program
+    int32_t fd_count;
+    int32_t cgroup_fd;              // -1: none
+    int32_t tty;                    // 1: descriptor 0 is a terminal and becomes the controlling one
+    int32_t set_identity;
+    uint32_t uid;
+    uint32_t gid;
+    int32_t group_count;
 };
 
-static int put(const char *path, const char *text) {
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    ssize_t n = write(fd, text, strlen(text));
-    int e = errno;
-    close(fd);
-    errno = e;
-    return n < 0 ? -1 : 0;
-}
-
-static void child(const struct sbx_spawn *s, int report) {
-    int stage = 1;
-    sigset_t none;
-    sigemptyset(&none);
-    for (int n = 1; n < 65; n++) signal(n, SIG_DFL);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (setsid() < 0) goto fail;
-
-    stage = 2;
-    if (s->cgroup_procs && put(s->cgroup_procs, "0") < 0) goto fail;
-    if (s->protect_others) (void)put("/proc/self/oom_score_adj", "500");
-
-    // Out of the way first, then down to their places, so that no target overwrites a source.
-    stage = 3;
-    int high[16];
-    if (s->fd_count > 16) {
-        errno = EINVAL;
-        goto fail;
-    }
-    for (int i = 0; i < s->fd_count; i++)
-        if ((high[i] = fcntl(s->fds[i], F_DUPFD, 64)) < 0) goto fail;
-    int kept = fcntl(report, F_DUPFD_CLOEXEC, 64);
-    if (kept < 0) goto fail;
-    report = kept;
-    for (int i = 0; i < s->fd_count; i++)
-        if (dup2(high[i], i) < 0) goto fail;
-    if (s->controlling_tty && ioctl(0, TIOCSCTTY, 0) < 0) goto fail;
-    syscall(SYS_close_range, (unsigned)s->fd_count, (unsigned)(report - 1), 0);
-    syscall(SYS_close_range, (unsigned)(report + 1), ~0U, 0);
-
-    stage = 4;
-    if (s->set_user) {
-        if (setgroups((size_t)s->group_count, (const gid_t *)s->groups) < 0) goto fail;
-        if (setresgid(s->gid, s->gid, s->gid) < 0) goto fail;
-        if (setresuid(s->uid, s->uid, s->uid) < 0) goto fail;
-    }
-
-    stage = 5;
-    if (s->cwd && chdir(s->cwd) < 0) goto fail;
-
-    stage = 6;
-    execve(s->path, s->argv, s->envp);
-
-fail:;
-    int message[2] = {stage, errno};
-    (void)!write(report, message, sizeof message);
+static void fail(int report, enum stage stage, int error) {
+    int32_t message[2] = { (int32_t)stage, error };
+    ssize_t ignored = write(report, message, sizeof message);
+    (void)ignored;
     _exit(127);
 }
 
-// Returns the child's pid, or -errno with *stage set: 1 session, 2 cgroup, 3 descriptors, 4 user, 5 directory, 6 exec, 0 fork itself.
-int sbx_spawn(const struct sbx_spawn *s, int *stage) {
-    int report[2];
-    *stage = 0;
-    if (pipe2(report, O_CLOEXEC) < 0) return -errno;
+static void write_text(const char *path, const char *text, int *error) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) {
+        *error = errno;
+        return;
+    }
+    *error = write(fd, text, strlen(text)) < 0 ? errno : 0;
+    close(fd);
+}
 
-    // No signal may run a managed handler in the child before it has reset them.
+static void run_child(const struct sbx_spawn_request *request, int report, int join_cgroup) {
+    int error = 0;
+
+    // Handlers belong to the runtime that is not here any more; ignored signals would be inherited by the program.
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    for (int number = 1; number <= 64; number++) {
+        sigaction(number, &action, NULL);
+    }
+
+    setsid();
+    if (join_cgroup) {
+        write_text(request->cgroup_procs, "0", &error);
+        if (error != 0) {
+            fail(report, STAGE_CGROUP, error);
+        }
+    }
+    if (request->oom_score != NULL) {
+        write_text("/proc/self/oom_score_adj", request->oom_score, &error);
+    }
+
+    // All sources go out of the way first: a source may sit where another one's target is.
+    int moved[MAX_CHILD_FDS];
+    report = fcntl(report, F_DUPFD_CLOEXEC, HIGH_FD);
+    if (report < 0) {
+        _exit(127);
+    }
+    for (int i = 0; i < request->fd_count; i++) {
+        moved[i] = fcntl(request->fds[i], F_DUPFD_CLOEXEC, HIGH_FD);
+        if (moved[i] < 0) {
+            fail(report, STAGE_FDS, errno);
+        }
+    }
+    for (int i = 0; i < request->fd_count; i++) {
+        if (dup2(moved[i], i) < 0) {
+            fail(report, STAGE_FDS, errno);
+        }
+    }
+    syscall(SYS_close_range, (unsigned)request->fd_count, ~0U, CLOSE_RANGE_CLOEXEC);
+
+    if (request->tty && ioctl(0, TIOCSCTTY, 0) < 0) {
+        fail(report, STAGE_TTY, errno);
+    }
+
+    if (request->set_identity) {
+        // Raw calls: libc's versions would try to tell the other threads, which do not exist in this process.
+        if (syscall(SYS_setgroups, (size_t)request->group_count, request->groups) < 0 ||
+            syscall(SYS_setresgid, request->gid, request->gid, request->gid) < 0 ||
+            syscall(SYS_setresuid, request->uid, request->uid, request->uid) < 0) {
+            fail(report, STAGE_IDENTITY, errno);
+        }
+    }
+
+    if (chdir(request->cwd) < 0) {
+        fail(report, STAGE_CWD, errno);
+    }
+
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+
+    error = ENOENT;
+    for (const char *const *candidate = request->candidates; *candidate != NULL; candidate++) {
+        execve(*candidate, (char *const *)request->argv, (char *const *)request->envp);
+        if (errno == ENOEXEC) {
+            request->shell_argv[1] = *candidate;
+            execve("/bin/sh", (char *const *)request->shell_argv, (char *const *)request->envp);
+        }
+        if (errno == EACCES) {
+            error = EACCES;
+        } else if (errno != ENOENT && errno != ENOTDIR) {
+            error = errno;
+            break;
+        }
+    }
+    fail(report, STAGE_EXEC, error);
+}
+
+// Returns the process id, or a negated errno with *stage filled in; no process is left behind in that case.
+EXPORT int32_t sbx_spawn(const struct sbx_spawn_request *request, int32_t *stage) {
+    *stage = STAGE_FORK;
+    if (request->fd_count > MAX_CHILD_FDS) {
+        return -EINVAL;
+    }
+
+    int report[2];
+    if (pipe2(report, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+
+    // No signal may run one of the runtime's handlers in the child before the child has reset them.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    if (pid == 0) {
-        close(report[0]);
-        child(s, report[1]);
+
+    int join_by_write = request->cgroup_procs != NULL;
+    long pid = -1;
+    if (request->cgroup_fd >= 0) {
+        // Born inside the cgroup: moving a process into one can wait tens of milliseconds in the kernel.
+        struct clone_args arguments;
+        memset(&arguments, 0, sizeof arguments);
+        arguments.flags = CLONE_INTO_CGROUP;
+        arguments.exit_signal = SIGCHLD;
+        arguments.cgroup = (uint64_t)request->cgroup_fd;
+        pid = syscall(SYS_clone3, &arguments, sizeof arguments);
+        join_by_write = pid < 0 && join_by_write;
     }
-    int e = errno;
+    if (pid < 0 && (request->cgroup_fd < 0 || (errno != EAGAIN && errno != ENOMEM))) {
+        pid = syscall(SYS_clone, (unsigned long)SIGCHLD, 0, 0, 0, 0);
+    }
+    if (pid == 0) {
+        run_child(request, report[1], join_by_write);
+    }
+
+    int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(report[1]);
     if (pid < 0) {
         close(report[0]);
-        return -e;
+        return -error;
     }
 
-    int message[2];
-    ssize_t n;
-    do n = read(report[0], message, sizeof message);
-    while (n < 0 && errno == EINTR);
+    int32_t message[2] = { 0, 0 };
+    ssize_t got;
+    do {
+        got = read(report[0], message, sizeof message);
+    } while (got < 0 && errno == EINTR);
     close(report[0]);
-    if (n == (ssize_t)sizeof message) {
-        int status;
-        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    if (got == (ssize_t)sizeof message) {
+        while (waitpid((pid_t)pid, NULL, 0) < 0 && errno == EINTR) {
         }
         *stage = message[0];
         return -message[1];
     }
-    return pid;
+
+    return (int32_t)pid;
+}
+
+struct sbx_exit {
+    int32_t exit_code;
+    int32_t signal;
+    int64_t cpu_ms;
+    int64_t peak_bytes;
+};
+
+// Waits until a child of ours ends.
+EXPORT void sbx_wait(int32_t pid, struct sbx_exit *result) {
+    int status = 0;
+    struct rusage usage;
+    memset(&usage, 0, sizeof usage);
+    while (wait4(pid, &status, 0, &usage) < 0 && errno == EINTR) {
+    }
+    result->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    result->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    result->cpu_ms = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000L + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000;
+    result->peak_bytes = usage.ru_maxrss * 1024L;
 }

@@ -1,0 +1,38 @@
+using System.Globalization;
+
+namespace Sandbox.Guest.Agent.Executions;
+
+/// <summary>Processes by their session, from /proc.</summary>
+internal static class Sessions
+{
+    /// <summary>The processes of a session that have not ended.</summary>
+    public static List<int> Members(int session)
+    {
+        var members = new List<int>();
+        foreach (var directory in Directory.EnumerateDirectories("/proc"))
+        {
+            if (int.TryParse(Path.GetFileName(directory.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out var pid) && IsMember(directory, session))
+            {
+                members.Add(pid);
+            }
+        }
+
+        return members;
+    }
+
+    private static bool IsMember(string directory, int session)
+    {
+        try
+        {
+            // pid (name) state parent group session ... where the name may hold anything, parentheses included.
+            var stat = File.ReadAllText(directory + "/stat");
+            var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+            return fields[0] is not ("Z" or "X") && int.TryParse(fields[3], out var id) && id == session;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or IndexOutOfRangeException)
+        {
+            // Gone meanwhile.
+            return false;
+        }
+    }
+}
