@@ -4,6 +4,7 @@
 'use strict';
 const fs = require('fs');
 const inspector = require('inspector');
+const net = require('net');
 const path = require('path');
 const util = require('util');
 const vm = require('vm');
@@ -207,27 +208,14 @@ function reseed(hex) {
   };
 }
 
-// Node's own exit waits for the inspector's call to return, which is the one that exits.
-const exit = process.exit.bind(process);
-process.exit = (code = process.exitCode) => {
-  process.exitCode = code;
-  process.emit('exit', process.exitCode ?? 0);
-  try {
-    session.disconnect();
-  } catch {
-    // Nothing to leave.
-  }
-  process.reallyExit(Number(process.exitCode ?? 0));
-  exit(code);
-};
-
 // Between two pieces of code an interrupt is nobody's.
 process.on('SIGINT', () => {});
 process.on('uncaughtException', (e) => writeAll(2, ((e && e.stack) || String(e)) + '\n'));
 process.on('unhandledRejection', (e) => writeAll(2, ((e && e.stack) || String(e)) + '\n'));
 
 // Requests are read asynchronously, so that timers and sockets of earlier pieces of code go on between two pieces.
-const input = fs.createReadStream(null, { fd: 3 });
+// Not by fs.createReadStream, whose reading thread would keep process.exit() waiting.
+const input = new net.Socket({ fd: 3, readable: true, writable: false });
 let pending = '';
 let turn = Promise.resolve();
 input.setEncoding('utf8');
