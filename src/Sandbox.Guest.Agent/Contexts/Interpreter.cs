@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Text;
 using Sandbox.Guest.Agent.Executions;
 using Sandbox.Guest.Agent.Platform;
@@ -12,8 +13,8 @@ namespace Sandbox.Guest.Agent.Contexts;
 /// </summary>
 internal sealed class Interpreter
 {
-    /// <summary>How long a kernel may take until it is ready: IPython on an emulated processor needs seconds.</summary>
-    private static readonly TimeSpan StartDeadline = TimeSpan.FromSeconds(60);
+    /// <summary>How long a kernel may take until it is ready: IPython on an emulated processor that others use too needs many seconds.</summary>
+    public static readonly TimeSpan StartDeadline = TimeSpan.FromSeconds(180);
 
     private readonly string _language;
     private readonly Cgroup _cgroup = Cgroup.Create();
@@ -24,7 +25,9 @@ internal sealed class Interpreter
     private readonly StringBuilder _complaints = new();
     private readonly CancellationTokenSource _gone = new();
     private readonly Lock _lock = new();
+    private readonly Stopwatch _age = Stopwatch.StartNew();
     private ProcessEnd _end;
+    private bool _ready;
 
     public Interpreter(string language, User user, IReadOnlyDictionary<string, string> environment, string directory)
     {
@@ -87,16 +90,26 @@ internal sealed class Interpreter
         }
     }
 
-    /// <summary>Waits until the kernel takes requests.</summary>
-    /// <exception cref="AgentException">It ended, or is not ready at the deadline; says what it complained of.</exception>
-    public void WaitUntilReady()
+    /// <summary>Waits until the kernel takes requests; returns false if it still starts when <paramref name="patience"/> is over. One caller at a time.</summary>
+    /// <exception cref="AgentException">It has ended, or is not ready after <see cref="StartDeadline"/>; says what it complained of.</exception>
+    public bool WaitUntilReady(TimeSpan patience)
     {
+        if (_ready)
+        {
+            return true;
+        }
+
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(_gone.Token);
-        deadline.CancelAfter(StartDeadline);
+        deadline.CancelAfter(patience);
         if (_replies.Take(deadline.Token) is KernelReply.Ready)
         {
             Direct([], null, null);
-            return;
+            return _ready = true;
+        }
+
+        if (Alive && _age.Elapsed < StartDeadline)
+        {
+            return false;
         }
 
         Kill();

@@ -11,6 +11,9 @@ internal sealed class LanguageContext
     /// <summary>Pieces of code that may wait their turn.</summary>
     private const int MaxQueued = 128;
 
+    /// <summary>A kernel that is not ready by then goes on starting, and the first code waits for it: a request must be answered.</summary>
+    private static readonly TimeSpan AnswerWithin = TimeSpan.FromSeconds(15);
+
     private static readonly Dictionary<string, string> NoEnvironment = [];
 
     /// <summary>Null stands for "nothing to run, but look whether there is a seed".</summary>
@@ -131,7 +134,7 @@ internal sealed class LanguageContext
     private Interpreter Fresh()
     {
         var interpreter = new Interpreter(Language, _user, _environment, Directory);
-        interpreter.WaitUntilReady();
+        interpreter.WaitUntilReady(AnswerWithin);
         return interpreter;
     }
 
@@ -180,12 +183,14 @@ internal sealed class LanguageContext
 
             if (!interpreter.Alive)
             {
-                interpreter = Fresh();
+                interpreter = new Interpreter(Language, _user, _environment, Directory);
                 lock (_lock)
                 {
                     _interpreter = interpreter;
                 }
             }
+
+            interpreter.WaitUntilReady(Interpreter.StartDeadline);
         }
         catch (AgentException e)
         {
@@ -212,9 +217,9 @@ internal sealed class LanguageContext
 
         if (seed is { } given)
         {
-            if (_interpreter.Alive)
+            if (_interpreter is { Alive: true } interpreter && interpreter.WaitUntilReady(AnswerWithin))
             {
-                _interpreter.Exchange("", "", NoEnvironment, given.Hex, _ => { }, (_, _) => { });
+                interpreter.Exchange("", "", NoEnvironment, given.Hex, _ => { }, (_, _) => { });
             }
 
             given.Applied.TrySetResult();

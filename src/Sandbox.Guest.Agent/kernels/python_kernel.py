@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import warnings
 
 # An interrupt counts only while code runs; between two pieces it is nobody's.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -27,12 +28,9 @@ sys.path[0] = ""
 MAX_RESULT = 384 * 1024
 MAX_TEXT = 48 * 1024
 
-try:
-    import matplotlib_inline  # noqa: F401
-
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-except ImportError:
-    os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("MPLBACKEND", "agg")
+# `plt.show()` has nothing to do: the figures are shown when the code is over.
+warnings.filterwarnings("ignore", message=".*(non-GUI backend|non-interactive).*")
 
 from IPython.core.displayhook import DisplayHook  # noqa: E402
 from IPython.core.displaypub import DisplayPublisher  # noqa: E402
@@ -181,9 +179,9 @@ def reseed(seed):
 
 
 def show_figures():
-    """Figures that were drawn and not shown are results, as in a notebook. The inline backend does it by itself."""
+    """Figures that were drawn are results, as in a notebook."""
     pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None or os.environ.get("MPLBACKEND", "") != "agg":
+    if pyplot is None:
         return
     import io
 
