@@ -88,7 +88,7 @@ build_program() {
     fi
     say "Building Sandbox ($CONFIGURATION)"
     touch "$stamp.new"
-    (cd "$ROOT" && dotnet build src/Sandbox.Cli -c "$CONFIGURATION" -nologo -v quiet -clp:ErrorsOnly) || die "the build failed (see above)"
+    (cd "$ROOT" && dotnet build src/Sandbox.Cli -c "$CONFIGURATION" -nologo -v quiet -clp:"ErrorsOnly;NoSummary") || die "the build failed (see above)"
     mv "$stamp.new" "$stamp"
 }
 
@@ -101,7 +101,7 @@ build_agent() {
     say "Building the guest agent (NativeAOT)"
     touch "$stamp.new"
     rm -rf "$BUILD/agent"
-    (cd "$ROOT" && dotnet publish src/Sandbox.Guest.Agent -c "$CONFIGURATION" -r linux-x64 -o "$BUILD/agent" -nologo -v quiet -clp:ErrorsOnly) ||
+    (cd "$ROOT" && dotnet publish src/Sandbox.Guest.Agent -c "$CONFIGURATION" -r linux-x64 -o "$BUILD/agent" -nologo -v quiet -clp:"ErrorsOnly;NoSummary") ||
         die "the guest agent does not build (see above)"
     mv "$stamp.new" "$stamp"
 }

@@ -83,7 +83,7 @@ public sealed class MicroVmTests(BackendFixture fixture) : IClassFixture<Backend
         await using var vm = await fixture.Backend.StartAsync(fixture.Spec(), Ct);
 
         var memory = await ShellAsync(vm, "exec python3 -c 'b = []\nwhile True: b.append(bytearray(8 << 20))'", timeoutMs: 120_000);
-        var forks = await ShellAsync(vm, "bomb() { bomb | bomb & }; bomb; sleep 60", timeoutMs: 5000);
+        var forks = await ShellAsync(vm, "bomb() { bomb | bomb & }; bomb; sleep 60", timeoutMs: 30_000);
         var disk = await ShellAsync(vm, "dd if=/dev/zero of=$HOME/fill bs=1M 2>&1; exit 4", timeoutMs: 120_000);
         var after = await ShellAsync(vm, "rm $HOME/fill; echo alive");
 

@@ -59,6 +59,9 @@ public sealed record HostBackend
 
     /// <summary>The boundary is a hypervisor or emulator, not the host's kernel.</summary>
     [Id(6)] public bool HardwareIsolation { get; init; }
+
+    /// <summary>It is still being tried out; whether it is usable is not known yet.</summary>
+    [Id(7)] public bool Probing { get; init; }
 }
 
 /// <summary>A reservation of a host's capacity for one generation of a session.</summary>

@@ -46,6 +46,7 @@ internal static class ClusterEndpoints
         }
 
         return hosts.Count == 0 ? "no host has reported yet"
+            : hosts.Any(h => h.Backends.Any(b => b.Probing)) && !hosts.Any(h => h.Backends.Any(b => b.Usable)) ? "the isolation backend is being tried out; the first time takes some seconds"
             : !hosts.Any(h => h.Backends.Any(b => b.Usable)) ? $"no host has a usable isolation backend: {(hosts[0].Backends is [var first, ..] ? first.Reason : "it has none")}"
             : !hosts.Any(h => h.Templates.Count > 0) ? "no host has a template; build one with: sandbox image build"
             : null;

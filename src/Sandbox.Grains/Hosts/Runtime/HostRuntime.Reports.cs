@@ -35,7 +35,8 @@ internal sealed partial class HostRuntime
 
     private HostBackend Describe(IIsolationBackend backend)
     {
-        var verdict = _verdicts.GetValueOrDefault(backend.Name) ?? new BackendVerdict(false, "", "It is still being probed.", "", []);
+        var known = _verdicts.GetValueOrDefault(backend.Name);
+        var verdict = known ?? new BackendVerdict(false, "", "It is still being tried out.", "", []);
         return new HostBackend
         {
             Name = backend.Name,
@@ -45,6 +46,7 @@ internal sealed partial class HostRuntime
             Version = verdict.Version,
             Warnings = verdict.Warnings,
             HardwareIsolation = backend.Capabilities.HardwareIsolation,
+            Probing = known is null,
         };
     }
 
