@@ -1,8 +1,6 @@
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Sandbox.Abstractions;
 using Sandbox.Gateway.Auth;
 using Sandbox.Gateway.Cluster;
 using Sandbox.Gateway.Contexts;
@@ -34,6 +32,7 @@ public static class SandboxGateway
         app.Use((context, next) => Problems.HandleAsync(context, _ => next(context), logger));
         app.Use((context, next) => authentication.HandleAsync(context, _ => next(context)));
         app.UseWebSockets(new WebSocketOptions { KeepAliveInterval = options.KeepAlive });
+        app.Use(Problems.ForBareStatusAsync);
         app.UseRouting();
 
         app.MapOpenApi("/openapi/{documentName}.json");
@@ -45,7 +44,6 @@ public static class SandboxGateway
         FileEndpoints.Map(api, options);
         KeyEndpoints.Map(api, options);
         ClusterEndpoints.Map(api);
-        app.MapFallback((HttpContext context) => throw SandboxException.NotFound($"There is nothing at {context.Request.Path}. The API is described at /openapi/v1.json"));
         return app;
     }
 }

@@ -21,7 +21,7 @@ internal static class KeyEndpoints
 
             var created = await Mine(grains).CreateKeyAsync(name);
             return Results.Json(new { created.Info.Id, created.Info.Name, created.Info.CreatedAt, created.Key }, ApiJson.Options, statusCode: StatusCodes.Status201Created);
-        }).Accepts<CreateKeyBody>("application/json").WithSummary("Make an API key; its text is shown this once");
+        }).TakesJson<CreateKeyBody>().WithSummary("Make an API key; its text is shown this once");
 
         api.MapGet("/keys", async (IGrainFactory grains) => Results.Json(new { keys = await Mine(grains).ListKeysAsync() }, ApiJson.Options)).WithSummary("List your API keys");
 

@@ -19,7 +19,8 @@ internal sealed partial class TenantAuthentication(IGrainFactory grains, Gateway
 
     public async Task HandleAsync(HttpContext context, RequestDelegate next)
     {
-        if (!context.Request.Path.StartsWithSegments("/v1", StringComparison.Ordinal))
+        // What is open is listed; everything else is closed, however its path is spelt (routing does not look at case).
+        if (context.Request.Path.Value is "/healthz" or "/readyz" or "/openapi/v1.json")
         {
             await next(context);
             return;
@@ -40,6 +41,12 @@ internal sealed partial class TenantAuthentication(IGrainFactory grains, Gateway
         if (context.Request.Headers.Origin.ToString() is { Length: > 0 } origin && !(Uri.TryCreate(origin, UriKind.Absolute, out var uri) && IsLoopback(uri.Host)))
         {
             throw new SandboxException(SandboxErrorCode.PermissionDenied, $"In development mode requests from pages of '{origin}' are refused.");
+        }
+
+        // A page's plain GET carries no Origin; browsers say here what it is.
+        if (context.Request.Headers["Sec-Fetch-Site"] == "cross-site")
+        {
+            throw new SandboxException(SandboxErrorCode.PermissionDenied, "In development mode requests from pages of other sites are refused.");
         }
 
         return TenantContext.Development;

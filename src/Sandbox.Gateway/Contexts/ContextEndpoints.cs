@@ -14,9 +14,9 @@ internal static class ContextEndpoints
         api.MapPost("/sessions/{id}/contexts", async (string id, HttpContext context, IGrainFactory grains) =>
         {
             var body = await ApiJson.ReadAsync<CreateContextBody>(context, options);
-            var request = new CreateContextRequest { Language = body.Language ?? "python", Cwd = body.Cwd, User = body.User, Env = body.Env ?? [] };
+            var request = new CreateContextRequest { Language = body.Language ?? "python", Cwd = body.Cwd, User = body.User, Env = ApiJson.Texts("env", body.Env) };
             return Results.Json(await grains.Session<ISessionContexts>(id).CreateContextAsync(request), ApiJson.Options, statusCode: StatusCodes.Status201Created);
-        }).Accepts<CreateContextBody>("application/json").Produces<ContextInfo>(StatusCodes.Status201Created).WithSummary("Make a context");
+        }).TakesJson<CreateContextBody>().Produces<ContextInfo>(StatusCodes.Status201Created).WithSummary("Make a context");
 
         api.MapGet("/sessions/{id}/contexts", async (string id, IGrainFactory grains) =>
             Results.Json(new { contexts = await grains.Session<ISessionContexts>(id).ListContextsAsync() }, ApiJson.Options)).WithSummary("List contexts");

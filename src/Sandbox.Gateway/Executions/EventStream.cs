@@ -33,9 +33,16 @@ internal static class EventStream
             while (true)
             {
                 var more = ahead.Reader.WaitToReadAsync(stop.Token).AsTask();
-                while (await Task.WhenAny(more, Task.Delay(options.KeepAlive, stop.Token)) != more)
+                while (!more.IsCompleted)
                 {
-                    await SendAsync(context, ": still here\n\n");
+                    try
+                    {
+                        await more.WaitAsync(options.KeepAlive, stop.Token);
+                    }
+                    catch (TimeoutException) when (!more.IsCompleted)
+                    {
+                        await SendAsync(context, ": still here\n\n");
+                    }
                 }
 
                 if (!await more)

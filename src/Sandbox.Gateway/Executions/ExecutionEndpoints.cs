@@ -25,7 +25,7 @@ internal static class ExecutionEndpoints
             }
 
             return Results.Json(started, ApiJson.Options, statusCode: StatusCodes.Status201Created);
-        }).Accepts<StartExecutionBody>("application/json").Produces<ExecutionInfo>(StatusCodes.Status201Created)
+        }).TakesJson<StartExecutionBody>().Produces<ExecutionInfo>(StatusCodes.Status201Created)
             .WithSummary("Run a command (argv or shell) or code; with Accept: text/event-stream its output follows at once");
 
         api.MapGet("/sessions/{id}/executions", async (string id, HttpContext context, IGrainFactory grains) =>
@@ -45,14 +45,14 @@ internal static class ExecutionEndpoints
             var body = await ApiJson.ReadAsync<SignalBody>(context, options);
             await grains.Session<ISessionExecutions>(id).SignalAsync(Calls.Execution(execution), body.Number);
             return Results.NoContent();
-        }).Accepts<SignalBody>("application/json").WithSummary("Send a signal to its process group");
+        }).TakesJson<SignalBody>().WithSummary("Send a signal to its process group");
 
         api.MapPost("/sessions/{id}/executions/{execution}/resize", async (string id, string execution, HttpContext context, IGrainFactory grains) =>
         {
             var body = await ApiJson.ReadAsync<PtyBody>(context, options);
             await grains.Session<ISessionExecutions>(id).ResizeAsync(Calls.Execution(execution), body.ToSize());
             return Results.NoContent();
-        }).Accepts<PtyBody>("application/json").WithSummary("Resize its terminal");
+        }).TakesJson<PtyBody>().WithSummary("Resize its terminal");
 
         api.MapPost("/sessions/{id}/executions/{execution}/stdin", (string id, string execution, HttpContext context, IGrainFactory grains) =>
             StdinAsync(id, execution, context, grains)).WithSummary("Write the body to its standard input; ?eof=true closes it");

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using System.Text.Json;
 using Sandbox.Abstractions;
+using Sandbox.Gateway.Http;
 
 namespace Sandbox.Gateway.Executions;
 
@@ -37,12 +38,12 @@ internal sealed record StartExecutionBody
 
     public ExecutionRequest ToRequest() => new()
     {
-        Argv = Argv,
+        Argv = Argv is null || Argv.All(a => a is not null) ? Argv : throw SandboxException.Invalid("argv", "An argument is null."),
         Shell = Shell,
         Code = Code,
         ContextId = ContextId,
         Language = Language,
-        Env = Env ?? [],
+        Env = ApiJson.Texts("env", Env),
         Cwd = Cwd,
         User = User,
         Timeout = TimeoutSeconds,

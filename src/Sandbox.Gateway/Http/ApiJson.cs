@@ -58,11 +58,16 @@ internal static partial class ApiJson
         }
     }
 
+    /// <summary>A map of texts; JSON could smuggle nulls into it.</summary>
+    public static Dictionary<string, string> Texts(string field, Dictionary<string, string>? map) =>
+        map?.FirstOrDefault(p => p.Value is null).Key is { } name ? throw SandboxException.Invalid($"{field}.{name}", $"'{name}' is null; it must be a text.") : map ?? [];
+
     private static SandboxException TooLarge(GatewayOptions options) => new(SandboxErrorCode.TooLarge, $"The body is over {options.MaxJsonBytes} bytes.");
 
     private static JsonSerializerOptions Create() => new(JsonSerializerDefaults.Web)
     {
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        PropertyNameCaseInsensitive = false,
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         NumberHandling = JsonNumberHandling.Strict,
         Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false), new SecondsJsonConverter() },

@@ -1,3 +1,4 @@
+using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Sandbox.Abstractions;
 
@@ -8,6 +9,13 @@ internal static class Calls
 {
     public const string IdempotencyHeader = "Idempotency-Key";
     private const int MaxKeyLength = 255;
+
+    /// <summary>
+    /// Says in the API's document what the body is. Any content type reaches the handler, which then says what is wrong with it: routing would answer
+    /// a call without a body, too, as if the address did not exist.
+    /// </summary>
+    public static RouteHandlerBuilder TakesJson<T>(this RouteHandlerBuilder route)
+        where T : notnull => route.Accepts<T>(isOptional: true, "application/json", "*/*");
 
     /// <summary>A session's grain, by an id that has the form of one.</summary>
     public static T Session<T>(this IGrainFactory grains, string sessionId)

@@ -55,6 +55,28 @@ internal static class Problems
         }
     }
 
+    /// <summary>Routing answers an unknown address and a wrong method with a bare status; the caller is told in words.</summary>
+    public static async Task ForBareStatusAsync(HttpContext context, RequestDelegate next)
+    {
+        await next(context);
+        if (context.Response is not { HasStarted: false, ContentLength: null, ContentType: null })
+        {
+            return;
+        }
+
+        switch (context.Response.StatusCode)
+        {
+            case StatusCodes.Status404NotFound:
+                throw SandboxException.NotFound($"There is nothing at {context.Request.Path}. The API is described at /openapi/v1.json");
+            case StatusCodes.Status405MethodNotAllowed:
+                var allow = context.Response.Headers.Allow.ToString();
+                var problem = new ProblemBody(
+                    "about:blank", "Method Not Allowed", StatusCodes.Status405MethodNotAllowed, $"{context.Request.Path} takes {allow}, not {context.Request.Method}.", "methodNotAllowed", null, context.TraceIdentifier);
+                await context.Response.WriteAsJsonAsync(problem, ApiJson.Options, "application/problem+json", context.RequestAborted);
+                break;
+        }
+    }
+
     /// <summary>Writes a problem.</summary>
     public static Task WriteAsync(HttpContext context, SandboxException error)
     {

@@ -15,7 +15,7 @@ internal static class SessionEndpoints
     public static void Map(IEndpointRouteBuilder api, GatewayOptions options)
     {
         api.MapPost("/sessions", (HttpContext context, IGrainFactory grains) => CreateAsync(context, grains, options))
-            .Accepts<CreateSessionBody>("application/json").Produces<SessionModel>(StatusCodes.Status201Created)
+            .TakesJson<CreateSessionBody>().Produces<SessionModel>(StatusCodes.Status201Created)
             .WithSummary("Create a session; waits until it runs, or ?wait= seconds (0 to 60)");
         api.MapGet("/sessions", ListAsync).WithSummary("List your sessions, oldest first: ?limit= &cursor= &state= &metadata.NAME=");
         api.MapGet("/sessions/{id}", async (string id, IGrainFactory grains) => Show(await grains.Session<ISessionGrain>(id).GetAsync()))
@@ -26,7 +26,7 @@ internal static class SessionEndpoints
         {
             var body = await ApiJson.ReadAsync<TimeoutsBody>(context, options);
             return Show(await grains.Session<ISessionGrain>(id).SetTimeoutsAsync(body.IdleTimeoutSeconds, body.MaxLifetimeSeconds, context.IdempotencyKey()));
-        }).Accepts<TimeoutsBody>("application/json").Produces<SessionModel>().WithSummary("Change a session's timeouts");
+        }).TakesJson<TimeoutsBody>().Produces<SessionModel>().WithSummary("Change a session's timeouts");
         api.MapGet("/sessions/{id}/metrics", async (string id, IGrainFactory grains) => Results.Json(await grains.Session<ISessionGrain>(id).GetMetricsAsync(), ApiJson.Options))
             .Produces<SessionMetrics>().WithSummary("What the session's machine uses");
     }

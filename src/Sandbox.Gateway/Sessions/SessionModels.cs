@@ -1,4 +1,5 @@
 using Sandbox.Abstractions;
+using Sandbox.Gateway.Http;
 
 namespace Sandbox.Gateway.Sessions;
 
@@ -34,8 +35,8 @@ internal sealed record CreateSessionBody
         DiskMiB = DiskMiB,
         IdleTimeout = IdleTimeoutSeconds,
         MaxLifetime = MaxLifetimeSeconds,
-        Env = Env ?? [],
-        Metadata = Metadata ?? [],
+        Env = ApiJson.Texts("env", Env),
+        Metadata = ApiJson.Texts("metadata", Metadata),
         Untrusted = Untrusted ?? true,
     };
 }

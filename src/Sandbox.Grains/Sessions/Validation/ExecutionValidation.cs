@@ -35,12 +35,12 @@ internal static partial class ExecutionValidation
         CheckUser("user", request.User);
         if (request.Timeout is { } timeout && (timeout < TimeSpan.FromMilliseconds(1) || timeout > MaxTimeout))
         {
-            throw SandboxException.Invalid("timeout", $"{timeout} is outside 1 ms to {MaxTimeout}.");
+            throw SandboxException.Invalid("timeoutSeconds", $"{timeout} is outside 1 ms to {MaxTimeout}.");
         }
 
         if (request.Grace is { } grace && (grace < TimeSpan.FromMilliseconds(1) || grace > MaxGrace))
         {
-            throw SandboxException.Invalid("grace", $"{grace} is outside 1 ms to {MaxGrace}.");
+            throw SandboxException.Invalid("graceSeconds", $"{grace} is outside 1 ms to {MaxGrace}.");
         }
 
         if (request.Pty is { } size)

@@ -32,8 +32,8 @@ internal static partial class SessionValidation
 
     public static void CheckTimeouts(TimeSpan? idle, TimeSpan? life, SessionOptions options)
     {
-        CheckTime("idleTimeout", idle, options.IdleTimeoutCeiling);
-        CheckTime("maxLifetime", life, options.MaxLifetimeCeiling);
+        CheckTime("idleTimeoutSeconds", idle, options.IdleTimeoutCeiling);
+        CheckTime("maxLifetimeSeconds", life, options.MaxLifetimeCeiling);
     }
 
     public static void CheckEnv(string field, Dictionary<string, string>? env)

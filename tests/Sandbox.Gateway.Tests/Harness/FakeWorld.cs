@@ -1,0 +1,149 @@
+using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
+using System.Text;
+using Sandbox.Abstractions;
+using Sandbox.Gateway.Executions;
+
+namespace Sandbox.Gateway.Tests.Harness;
+
+/// <summary>What is behind the facade: sessions, files, output logs, keys.</summary>
+public sealed class FakeWorld : IOutputSource
+{
+    public const string Host = "host-1";
+    private long _uploadedBytes;
+
+    public ConcurrentDictionary<string, SessionInfo> Sessions { get; } = new();
+
+    public ConcurrentDictionary<string, FakeLog> Logs { get; } = new();
+
+    public ConcurrentDictionary<string, string> Keys { get; } = new();
+
+    public ConcurrentQueue<(string What, object? Value)> Calls { get; } = new();
+
+    public List<HostReport> Hosts { get; } = [Report(true)];
+
+    public int Verifications { get; set; }
+
+    public int Readers { get; private set; }
+
+    /// <summary>What is thrown by the next session call.</summary>
+    public Exception? Fault { get; set; }
+
+    /// <summary>Files the facade downloads: bytes made as they are asked for, so that a size costs nothing.</summary>
+    public ConcurrentDictionary<string, long> FileSizes { get; } = new();
+
+    public ConcurrentDictionary<string, MemoryStream> Uploads { get; } = new();
+
+    public ConcurrentDictionary<string, bool> Closed { get; } = new();
+
+    public long UploadedBytes => Interlocked.Read(ref _uploadedBytes);
+
+    public static byte Pattern(long offset) => (byte)((offset * 31) ^ (offset >> 12));
+
+    public static HostReport Report(bool usable) => new()
+    {
+        HostId = Host,
+        At = DateTimeOffset.UnixEpoch,
+        MemoryMiB = 1000,
+        MemoryLeasedMiB = 0,
+        Cpus = 2,
+        MicroVms = 0,
+        MaxMicroVms = 4,
+        Backends = [new HostBackend { Name = "qemu", Usable = usable, Reason = "because" }],
+        Templates = new Dictionary<string, string> { ["python"] = "0123456789abcdef" },
+    };
+
+    public SessionInfo NewSession(string id, string tenant, SessionState state = SessionState.Running, Dictionary<string, string>? metadata = null) => Sessions[id] = new SessionInfo
+    {
+        Id = id,
+        Tenant = tenant,
+        State = state,
+        Template = "python",
+        CreatedAt = DateTimeOffset.UnixEpoch.AddSeconds(Sessions.Count),
+        Metadata = metadata ?? [],
+    };
+
+    public FakeLog NewLog(string session, string execution) => Logs[execution] = new FakeLog(session);
+
+    public async IAsyncEnumerable<OutputEvent> ReadAsync(string sessionId, string executionId, long fromSeq, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        Note("read-output", TenantContext.Current);
+        Readers++;
+        try
+        {
+            var log = Logs.TryGetValue(executionId, out var found) ? found : throw SandboxException.NotFound("no log");
+            for (var seq = fromSeq; ; seq++)
+            {
+                var output = await log.WaitForAsync(seq, cancellationToken);
+                yield return output;
+                if (output.Kind == OutputKind.Exit)
+                {
+                    yield break;
+                }
+            }
+        }
+        finally
+        {
+            Readers--;
+        }
+    }
+
+    public void AddUploaded(int bytes) => Interlocked.Add(ref _uploadedBytes, bytes);
+
+    public void Note(string what, object? value) => Calls.Enqueue((what, value));
+
+    public object? Noted(string what) => Calls.Last(c => c.What == what).Value;
+}
+
+/// <summary>An output log that a test writes while readers wait.</summary>
+public sealed class FakeLog(string session)
+{
+    private readonly List<OutputEvent> _events = [];
+    private TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public string Session { get; } = session;
+
+    public IReadOnlyList<OutputEvent> Events
+    {
+        get
+        {
+            lock (_events)
+            {
+                return [.. _events];
+            }
+        }
+    }
+
+    public void Write(OutputKind kind, string text) => Write(kind, Encoding.UTF8.GetBytes(text));
+
+    public void Write(OutputKind kind, byte[] data)
+    {
+        lock (_events)
+        {
+            _events.Add(new OutputEvent(_events.Count + 1, kind, DateTimeOffset.UnixEpoch, data));
+            _grown.TrySetResult();
+            _grown = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+    }
+
+    public void Exit(int code) => Write(OutputKind.Exit, OutputJson.Write(new ExecutionExit { Reason = ExitReason.Exited, ExitCode = code }));
+
+    public async Task<OutputEvent> WaitForAsync(long seq, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            Task grown;
+            lock (_events)
+            {
+                if (_events.Count >= seq)
+                {
+                    return _events[(int)seq - 1];
+                }
+
+                grown = _grown.Task;
+            }
+
+            await grown.WaitAsync(cancellationToken);
+        }
+    }
+}
