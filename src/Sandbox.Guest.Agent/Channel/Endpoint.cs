@@ -59,7 +59,7 @@ internal abstract class Endpoint
             File.Delete(path);
             _listener.Bind(new UnixDomainSocketEndPoint(path));
             File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
-            _listener.Listen(4);
+            _listener.Listen(64);
             new Thread(Listen, 128 * 1024) { IsBackground = true, Name = "listen" }.Start();
         }
 

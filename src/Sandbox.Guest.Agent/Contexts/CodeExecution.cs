@@ -37,6 +37,27 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
         {
             _cancelled = number;
         }
+        else if (number == 2 && context.Language == "javascript")
+        {
+            _ = InsistAsync();
+        }
+    }
+
+    /// <summary>Node can lose an interrupt between the end of synchronous code and the wait for its promise: it is repeated a few times.</summary>
+    private async Task InsistAsync()
+    {
+        try
+        {
+            for (var round = 0; round < 4; round++)
+            {
+                await Task.Delay(250, _over.Token).ConfigureAwait(false);
+                context.Signal(this, 2);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // It has worked.
+        }
     }
 
     /// <summary>The context could not even be started.</summary>

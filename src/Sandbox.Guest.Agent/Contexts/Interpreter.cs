@@ -32,10 +32,10 @@ internal sealed class Interpreter
     public Interpreter(string language, User user, IReadOnlyDictionary<string, string> environment, string directory)
     {
         _language = language;
-        var (requestRead, requestWrite) = Descriptors.Pipe();
-        var (replyRead, replyWrite) = Descriptors.Pipe();
-        var (outRead, outWrite) = Descriptors.Pipe();
-        var (errRead, errWrite) = Descriptors.Pipe();
+        var (requestRead, requestWrite) = Descriptors.Pipe(user);
+        var (replyRead, replyWrite) = Descriptors.Pipe(user);
+        var (outRead, outWrite) = Descriptors.Pipe(user);
+        var (errRead, errWrite) = Descriptors.Pipe(user);
         var nothing = Descriptors.Null();
         var standardInput = Kernels.ReadsStandardInput(language) ? requestRead : nothing;
         try

@@ -126,9 +126,9 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
 
     private void StartOnPipes(Command command, User user, Dictionary<string, string> environment)
     {
-        var (outRead, outWrite) = Descriptors.Pipe();
-        var (errRead, errWrite) = Descriptors.Pipe();
-        var (inRead, inWrite) = command.OpenStdin ? Descriptors.Pipe() : (Descriptors.Null(), -1);
+        var (outRead, outWrite) = Descriptors.Pipe(user);
+        var (errRead, errWrite) = Descriptors.Pipe(user);
+        var (inRead, inWrite) = command.OpenStdin ? Descriptors.Pipe(user) : (Descriptors.Null(), -1);
         try
         {
             _pid = ProcessLauncher.Start(new Launch(command.Argv, environment, _directory, user, [inRead, outWrite, errWrite], false, _cgroup));

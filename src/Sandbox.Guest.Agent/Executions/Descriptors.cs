@@ -7,11 +7,21 @@ namespace Sandbox.Guest.Agent.Executions;
 /// <summary>Pipes and terminals as plain descriptors.</summary>
 internal static unsafe class Descriptors
 {
-    /// <summary>A close-on-exec pipe.</summary>
-    public static (int Read, int Write) Pipe()
+    /// <summary>A close-on-exec pipe that belongs to a user, who can then open it again as /dev/stdin, /dev/stdout or /dev/stderr.</summary>
+    public static (int Read, int Write) Pipe(User owner)
     {
         var fds = stackalloc int[2];
-        return Native.Pipe(fds, Native.CloseOnExec) == 0 ? (fds[0], fds[1]) : throw AgentException.FromErrno(Native.Errno, "Cannot make a pipe");
+        if (Native.Pipe(fds, Native.CloseOnExec) != 0)
+        {
+            throw AgentException.FromErrno(Native.Errno, "Cannot make a pipe");
+        }
+
+        if (User.CanSwitch)
+        {
+            _ = Native.ChangeOwner(fds[0], owner.Uid, owner.Gid);
+        }
+
+        return (fds[0], fds[1]);
     }
 
     /// <summary>A terminal: the agent's end and the process's.</summary>

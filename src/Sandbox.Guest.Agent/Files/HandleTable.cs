@@ -141,7 +141,7 @@ internal sealed class HandleTable
         }
 
         // A link is written through, as a shell's redirection would.
-        var target = FileOperations.Do(path, () => File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName) ?? path;
+        var target = FileOperations.Do(path, () => FinalTarget(path)) ?? path;
         if (Exists(target))
         {
             // Only who may write the file may replace it. Its permissions stay, unless others are asked for.
@@ -157,6 +157,19 @@ internal sealed class HandleTable
             return 0;
         });
         return new OpenHandle(target, file, user) { Writable = true, Temporary = temporary };
+    }
+
+    private static string? FinalTarget(string path)
+    {
+        try
+        {
+            return File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName;
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            // Nothing there yet: then it is no link.
+            return null;
+        }
     }
 
     private static bool Exists(string path)

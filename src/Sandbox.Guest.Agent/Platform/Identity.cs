@@ -32,13 +32,26 @@ internal static unsafe class Identity
         if (request.Hostname.Length is > 0 and <= 63 && request.Hostname.All(c => char.IsAsciiLetterOrDigit(c) || c == '-'))
         {
             _ = Native.SetHostName(request.Hostname, (nuint)request.Hostname.Length);
-            File.WriteAllText("/etc/hostname", request.Hostname + "\n");
-            File.WriteAllText("/etc/hosts", $"127.0.0.1 localhost {request.Hostname}\n::1 localhost\n");
+            Put("/etc/hostname", request.Hostname + "\n");
+            Put("/etc/hosts", $"127.0.0.1 localhost {request.Hostname}\n::1 localhost\n");
         }
 
         if (request.SessionId.Length > 0)
         {
-            File.WriteAllText("/etc/machine-id", Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(request.SessionId)).AsSpan(0, 16)) + "\n");
+            Put("/etc/machine-id", Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(request.SessionId)).AsSpan(0, 16)) + "\n");
+        }
+    }
+
+    /// <summary>A full or removed disk must not keep a session from waking up.</summary>
+    private static void Put(string path, string text)
+    {
+        try
+        {
+            File.WriteAllText(path, text);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The kernel has the name all the same.
         }
     }
 
