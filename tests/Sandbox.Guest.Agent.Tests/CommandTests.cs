@@ -80,7 +80,7 @@ public sealed class CommandTests : IAsyncLifetime
     [Fact]
     public async Task A_timeout_asks_first_and_then_kills_everything()
     {
-        var start = Starting.Shell("trap 'echo got TERM' TERM; setsid sleep 1000 & echo started; while :; do sleep 0.05; done");
+        var start = Starting.Shell("trap 'echo got TERM' TERM; sleep 1000 & echo started; while :; do sleep 0.05; done");
         start.TimeoutMs = 700;
         start.GraceMs = 300;
         var outcome = await _guest.RunAsync(start);
