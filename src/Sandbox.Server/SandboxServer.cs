@@ -15,6 +15,7 @@ using Sandbox.Grains;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Qemu;
+using Sandbox.Storage;
 using Sandbox.Storage.Cluster;
 using Sandbox.Storage.Embedded;
 

@@ -3,7 +3,7 @@ using Sandbox.Cli.Api;
 using Sandbox.Cli.Terminal;
 using Sandbox.Isolation.Backends;
 using Sandbox.Server;
-using Sandbox.Storage.Cluster;
+using Sandbox.Storage;
 using Sandbox.Templates;
 
 namespace Sandbox.Cli.Commands;

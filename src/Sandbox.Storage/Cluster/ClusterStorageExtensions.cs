@@ -1,7 +1,8 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using Npgsql;
 using Orleans.Configuration;
-using Orleans.Storage;
+using Orleans.Runtime.Hosting;
 using StackExchange.Redis;
 
 namespace Sandbox.Storage.Cluster;
@@ -9,25 +10,19 @@ namespace Sandbox.Storage.Cluster;
 /// <summary>The cluster's set-up: membership in Redis, state and reminders in PostgreSQL.</summary>
 public static class ClusterStorageExtensions
 {
-    private const string Npgsql = "Npgsql";
-
     /// <summary>Adds grain storage and reminders in PostgreSQL. Its schema must be there: <c>sandbox db migrate</c>.</summary>
     public static ISiloBuilder UsePostgresStorage(this ISiloBuilder silo, string connectionString)
     {
         ArgumentNullException.ThrowIfNull(silo);
+        silo.Services.AddSingleton(_ => new NpgsqlDataSourceBuilder(connectionString).Build());
         foreach (var name in (string[])[StorageProviders.State, StorageProviders.PubSub])
         {
-            silo.AddAdoNetGrainStorage(name, options => options.Configure<IServiceProvider>((o, services) =>
-            {
-                o.Invariant = Npgsql;
-                o.ConnectionString = connectionString;
-                o.GrainStorageSerializer = ActivatorUtilities.CreateInstance<OrleansGrainStorageSerializer>(services);
-            }));
+            silo.Services.AddGrainStorage(name, (services, provider) => new PostgresGrainStorage(services.GetRequiredService<NpgsqlDataSource>(), services, provider));
         }
 
         silo.UseAdoNetReminderService(options =>
         {
-            options.Invariant = Npgsql;
+            options.Invariant = "Npgsql";
             options.ConnectionString = connectionString;
         });
         return silo;

@@ -1,6 +1,3 @@
-using System.Reflection;
-using System.Security.Cryptography;
-using System.Text;
 using Npgsql;
 
 namespace Sandbox.Storage.Cluster;
@@ -11,37 +8,40 @@ namespace Sandbox.Storage.Cluster;
 public static class DatabaseMigrator
 {
     private const long Lock = 0x5A4D_4947;
-    private const string Folder = "postgres/";
 
-    private static IReadOnlyList<Script> Scripts { get; } = Load();
+    private static IReadOnlyList<SqlScript> Scripts { get; } = SqlScript.Load("postgres");
 
     /// <summary>Applies what is missing. Safe to repeat; returns the names of what was applied now.</summary>
-    /// <exception cref="StorageException">The database cannot be reached, or a script has been changed since it was applied.</exception>
+    /// <exception cref="StorageException">The database cannot be reached, a script has been changed since it was applied, or one failed.</exception>
     public static async Task<IReadOnlyList<string>> MigrateAsync(string connectionString, IProgress<string>? progress, CancellationToken cancellationToken)
     {
         await using var connection = await OpenAsync(connectionString, cancellationToken);
+
+        // Held by the connection, which is not pooled: it goes with it, however this ends. Another migrator's scripts may take their time.
         await ExecuteAsync(connection, $"SELECT pg_advisory_lock({Lock})", cancellationToken);
-        try
+        await ExecuteAsync(
+            connection, "CREATE TABLE IF NOT EXISTS sandbox_migration (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())", cancellationToken);
+        var applied = new List<string>();
+        foreach (var script in await MissingAsync(connection, cancellationToken))
         {
-            await ExecuteAsync(
-                connection, "CREATE TABLE IF NOT EXISTS sandbox_migration (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())", cancellationToken);
-            var applied = new List<string>();
-            foreach (var script in await MissingAsync(connection, cancellationToken))
+            progress?.Report(script.Name);
+            await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
+            try
             {
-                progress?.Report(script.Name);
-                await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
                 await ExecuteAsync(connection, script.Text, cancellationToken);
-                await ExecuteAsync(connection, "INSERT INTO sandbox_migration (name, checksum) VALUES (@name, @checksum)", cancellationToken, ("name", script.Name), ("checksum", script.Checksum));
-                await transaction.CommitAsync(cancellationToken);
-                applied.Add(script.Name);
+            }
+            catch (PostgresException e)
+            {
+                throw new StorageException(
+                    $"The script {script.Name} failed in the database {connection.Database} on {connection.Host}: {e.MessageText} ({e.SqlState}). Nothing of it was kept; put the cause right and migrate again.", e);
             }
 
-            return applied;
+            await ExecuteAsync(connection, "INSERT INTO sandbox_migration (name, checksum) VALUES (@name, @checksum)", cancellationToken, ("name", script.Name), ("checksum", script.Checksum));
+            await transaction.CommitAsync(cancellationToken);
+            applied.Add(script.Name);
         }
-        finally
-        {
-            await ExecuteAsync(connection, $"SELECT pg_advisory_unlock({Lock})", CancellationToken.None);
-        }
+
+        return applied;
     }
 
     /// <summary>Throws unless the database has this program's schema.</summary>
@@ -58,7 +58,7 @@ public static class DatabaseMigrator
         }
     }
 
-    private static async Task<IReadOnlyList<Script>> MissingAsync(NpgsqlConnection connection, CancellationToken cancellationToken)
+    private static async Task<IReadOnlyList<SqlScript>> MissingAsync(NpgsqlConnection connection, CancellationToken cancellationToken)
     {
         var applied = new Dictionary<string, string>(StringComparer.Ordinal);
         await using (var query = new NpgsqlCommand("SELECT name, checksum FROM sandbox_migration", connection))
@@ -80,25 +80,26 @@ public static class DatabaseMigrator
 
     private static async Task<NpgsqlConnection> OpenAsync(string connectionString, CancellationToken cancellationToken)
     {
-        NpgsqlConnection connection;
+        NpgsqlConnectionStringBuilder target;
         try
         {
-            connection = new NpgsqlConnection(connectionString);
+            target = new NpgsqlConnectionStringBuilder(connectionString) { Pooling = false, CommandTimeout = 0 };
         }
-        catch (ArgumentException e)
+        catch (Exception e) when (e is ArgumentException or FormatException)
         {
             throw new StorageException($"The PostgreSQL connection string is not understood: {e.Message}", e);
         }
 
+        var connection = new NpgsqlConnection(target.ConnectionString);
         try
         {
             await connection.OpenAsync(cancellationToken);
             return connection;
         }
-        catch (NpgsqlException e)
+        catch (Exception e) when (e is NpgsqlException or ArgumentException)
         {
             await connection.DisposeAsync();
-            throw new StorageException($"Cannot open the database {connection.Database} on {connection.Host}:{connection.Port}: {e.Message}", e);
+            throw new StorageException($"Cannot open the database {target.Database ?? target.Username} on {target.Host}:{target.Port}: {e.Message}", e);
         }
     }
 
@@ -114,20 +115,4 @@ public static class DatabaseMigrator
 
         await command.ExecuteNonQueryAsync(cancellationToken);
     }
-
-    private static Script[] Load()
-    {
-        var assembly = Assembly.GetExecutingAssembly();
-        return [.. assembly.GetManifestResourceNames().Where(n => n.StartsWith(Folder, StringComparison.Ordinal)).Order(StringComparer.Ordinal).Select(name =>
-        {
-            using var reader = new StreamReader(assembly.GetManifestResourceStream(name)!);
-            var text = reader.ReadToEnd();
-            return new Script(name[Folder.Length..], text, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text))));
-        })];
-    }
-
-    private sealed record Script(string Name, string Text, string Checksum);
 }
-
-/// <summary>The store cannot be used; the message says why and what to do.</summary>
-public sealed class StorageException(string message, Exception? inner = null) : Exception(message, inner);

@@ -1,8 +1,5 @@
 using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Options;
-using Orleans.Configuration;
 using Orleans.Runtime.Hosting;
-using Orleans.Storage;
 
 namespace Sandbox.Storage.Embedded;
 
@@ -16,11 +13,7 @@ public static class EmbeddedStorageExtensions
         silo.Services.AddSingleton(_ => new SqliteDatabase(dataDirectory));
         foreach (var name in (string[])[StorageProviders.State, StorageProviders.PubSub])
         {
-            silo.Services.AddGrainStorage(name, (services, provider) => new SqliteGrainStorage(
-                services.GetRequiredService<SqliteDatabase>(),
-                provider,
-                services.GetRequiredService<IOptions<ClusterOptions>>().Value.ServiceId,
-                ActivatorUtilities.CreateInstance<OrleansGrainStorageSerializer>(services)));
+            silo.Services.AddGrainStorage(name, (services, provider) => new SqliteGrainStorage(services.GetRequiredService<SqliteDatabase>(), services, provider));
         }
 
         silo.AddReminders();

@@ -8,46 +8,37 @@ namespace Sandbox.Storage.Embedded;
 /// </summary>
 public sealed class SqliteDatabase : IDisposable
 {
+    private static readonly IReadOnlyList<SqlScript> Scripts = SqlScript.Load("sqlite");
     private readonly string _connectionString;
     private readonly SemaphoreSlim _writer = new(1, 1);
 
-    /// <summary>Opens the database of a data directory, making it if it is not there.</summary>
+    /// <summary>Opens the database of a data directory, making it, or bringing it to this program's schema, if need be.</summary>
+    /// <exception cref="StorageException">It cannot be used: no database, damaged, or of a later program.</exception>
     public SqliteDatabase(string dataDirectory)
     {
-        Directory.CreateDirectory(dataDirectory);
         File = Path.Combine(dataDirectory, "sandbox.db");
         _connectionString = new SqliteConnectionStringBuilder { DataSource = File, Cache = SqliteCacheMode.Private, Pooling = true, DefaultTimeout = 30 }.ToString();
-        using var connection = Open();
-        Execute(connection, "PRAGMA journal_mode = WAL");
-        Execute(connection, Schema);
+        try
+        {
+            Directory.CreateDirectory(dataDirectory);
+
+            // Keys of tenants and environments of sessions are nobody else's business. SQLite gives its log the permissions of the file.
+            using (new FileStream(File, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.ReadWrite, UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite }))
+            {
+            }
+
+            using var connection = Open();
+            Execute(connection, "PRAGMA journal_mode = WAL");
+            Migrate(connection);
+        }
+        catch (Exception e) when (e is SqliteException or IOException or UnauthorizedAccessException)
+        {
+            throw new StorageException($"The database {File} cannot be used: {e.Message}", e);
+        }
     }
 
     /// <summary>The file.</summary>
     public string File { get; }
-
-    private static string Schema =>
-        """
-        CREATE TABLE IF NOT EXISTS grain_state (
-            service  TEXT NOT NULL,
-            provider TEXT NOT NULL,
-            name     TEXT NOT NULL,
-            grain    TEXT NOT NULL,
-            version  INTEGER NOT NULL,
-            payload  BLOB,
-            PRIMARY KEY (service, provider, name, grain)
-        ) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS reminder (
-            service  TEXT NOT NULL,
-            grain    TEXT NOT NULL,
-            name     TEXT NOT NULL,
-            hash     INTEGER NOT NULL,
-            start    INTEGER NOT NULL,
-            period   INTEGER NOT NULL,
-            version  INTEGER NOT NULL,
-            PRIMARY KEY (service, grain, name)
-        ) WITHOUT ROWID;
-        CREATE INDEX IF NOT EXISTS reminder_by_hash ON reminder (service, hash);
-        """;
 
     /// <summary>Runs a statement that changes something; returns what <paramref name="read"/> makes of its rows.</summary>
     public async Task<T> WriteAsync<T>(string sql, Func<SqliteDataReader, T> read, params (string Name, object? Value)[] parameters)
@@ -88,7 +79,35 @@ public sealed class SqliteDatabase : IDisposable
         }
 
         using var reader = command.ExecuteReader();
-        return read(reader);
+        var result = read(reader);
+
+        // A statement commits when it has been read to its end, and only a step that was asked for reports that the commit failed.
+        while (reader.Read())
+        {
+        }
+
+        return result;
+    }
+
+    /// <summary>The number of scripts a database has had is its <c>user_version</c>: part of the file, and of each script's transaction.</summary>
+    private void Migrate(SqliteConnection connection)
+    {
+        using var transaction = connection.BeginTransaction(deferred: false);
+        using var version = connection.CreateCommand();
+        version.CommandText = "PRAGMA user_version";
+        var applied = (long)version.ExecuteScalar()!;
+        if (applied > Scripts.Count)
+        {
+            throw new StorageException($"The database {File} is of a later version of this program (schema {applied}, this one knows {Scripts.Count}). Use that one, or another data directory.");
+        }
+
+        foreach (var script in Scripts.Skip((int)applied))
+        {
+            Execute(connection, script.Text);
+        }
+
+        Execute(connection, $"PRAGMA user_version = {Scripts.Count}");
+        transaction.Commit();
     }
 
     private SqliteConnection Open()
@@ -102,7 +121,7 @@ public sealed class SqliteDatabase : IDisposable
     private static void Execute(SqliteConnection connection, string sql)
     {
         using var command = connection.CreateCommand();
-#pragma warning disable CA2100 // A constant of this class.
+#pragma warning disable CA2100 // Constants and resources of this assembly.
         command.CommandText = sql;
 #pragma warning restore CA2100
         command.ExecuteNonQuery();

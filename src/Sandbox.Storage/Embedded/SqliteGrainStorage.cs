@@ -1,62 +1,40 @@
-using System.Globalization;
-using Orleans.Storage;
-
 namespace Sandbox.Storage.Embedded;
 
-/// <summary>Grain state in SQLite. The ETag is the row's version; a write that names another is refused.</summary>
-public sealed class SqliteGrainStorage(SqliteDatabase database, string provider, string serviceId, IGrainStorageSerializer serializer) : IGrainStorage
+/// <summary>Grain state in SQLite.</summary>
+public sealed class SqliteGrainStorage(SqliteDatabase database, IServiceProvider services, string provider) : VersionedGrainStorage(services, provider)
 {
-    private const string Key = "service = $service AND provider = $provider AND name = $name AND grain = $grain";
+    private const string Where = "WHERE service = $service AND provider = $provider AND name = $name AND grain = $grain";
 
     /// <inheritdoc/>
-    public async Task ReadStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState)
-    {
-        ArgumentNullException.ThrowIfNull(grainState);
-        var (version, payload) = await database.ReadAsync<(long?, byte[]?)>(
-            $"SELECT version, payload FROM grain_state WHERE {Key}",
-            r => r.Read() ? (r.GetInt64(0), r.IsDBNull(1) ? null : r.GetFieldValue<byte[]>(1)) : (null, null),
-            Keys(stateName, grainId));
-        grainState.RecordExists = payload is not null;
-        grainState.ETag = version?.ToString(CultureInfo.InvariantCulture);
-        grainState.State = payload is null ? Activator.CreateInstance<T>() : serializer.Deserialize<T>(new BinaryData(payload));
-    }
+    protected override Task<StateRow?> ReadAsync(StateKey key) => database.ReadAsync(
+        $"SELECT version, payload FROM grain_state {Where}",
+        r => r.Read() ? new StateRow(r.GetInt64(0), r.IsDBNull(1) ? null : r.GetFieldValue<byte[]>(1)) : null,
+        Parameters(key));
 
     /// <inheritdoc/>
-    public async Task WriteStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState)
-    {
-        ArgumentNullException.ThrowIfNull(grainState);
-        var payload = serializer.Serialize(grainState.State).ToArray();
-        grainState.ETag = await ChangeAsync(stateName, grainId, grainState.ETag, payload);
-        grainState.RecordExists = true;
-    }
+    protected override Task<long?> InsertAsync(StateKey key, byte[] payload) => database.WriteAsync<long?>(
+        """
+        INSERT INTO grain_state (service, provider, name, grain, version, payload, modified) VALUES ($service, $provider, $name, $grain, 1, $payload, unixepoch())
+        ON CONFLICT DO NOTHING RETURNING version
+        """,
+        r => r.Read() ? r.GetInt64(0) : null,
+        [.. Parameters(key), ("$payload", payload)]);
 
     /// <inheritdoc/>
-    public async Task ClearStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState)
-    {
-        ArgumentNullException.ThrowIfNull(grainState);
-        if (grainState.ETag is not null)
-        {
-            // The row stays, empty: its version keeps a late writer with an old ETag out.
-            grainState.ETag = await ChangeAsync(stateName, grainId, grainState.ETag, null);
-        }
+    protected override Task<long?> UpdateAsync(StateKey key, long version, byte[]? payload) => database.WriteAsync<long?>(
+        $"UPDATE grain_state SET version = version + 1, payload = $payload, modified = unixepoch() {Where} AND version = $version RETURNING version",
+        r => r.Read() ? r.GetInt64(0) : null,
+        [.. Parameters(key), ("$payload", payload), ("$version", version)]);
 
-        grainState.RecordExists = false;
-        grainState.State = Activator.CreateInstance<T>();
-    }
+    /// <inheritdoc/>
+    protected override Task SweepAsync() => database.WriteAsync(
+        $"""
+        DELETE FROM grain_state WHERE (service, provider, name, grain) IN
+            (SELECT service, provider, name, grain FROM grain_state
+             WHERE payload IS NULL AND modified < unixepoch() - {SweepAfterDays} * 86400 LIMIT {SweepAtOnce})
+        RETURNING 1
+        """,
+        r => r.Read());
 
-    private async Task<string> ChangeAsync(string stateName, GrainId grainId, string? etag, byte[]? payload)
-    {
-        var sql = etag is null
-            ? "INSERT INTO grain_state (service, provider, name, grain, version, payload) VALUES ($service, $provider, $name, $grain, 1, $payload) ON CONFLICT DO NOTHING RETURNING version"
-            : $"UPDATE grain_state SET version = version + 1, payload = $payload WHERE {Key} AND version = $version RETURNING version";
-        var version = await database.WriteAsync(
-            sql,
-            r => r.Read() ? r.GetInt64(0) : (long?)null,
-            [.. Keys(stateName, grainId), ("$payload", payload), ("$version", etag is null ? null : long.Parse(etag, CultureInfo.InvariantCulture))]);
-        return version?.ToString(CultureInfo.InvariantCulture)
-            ?? throw new InconsistentStateException($"The state '{stateName}' of {grainId} was changed by somebody else since it was read.", "another", etag ?? "none");
-    }
-
-    private (string, object?)[] Keys(string stateName, GrainId grainId) =>
-        [("$service", serviceId), ("$provider", provider), ("$name", stateName), ("$grain", grainId.ToString())];
+    private static (string, object?)[] Parameters(StateKey key) => [("$service", key.Service), ("$provider", key.Provider), ("$name", key.Name), ("$grain", key.Grain)];
 }
