@@ -102,6 +102,10 @@ public sealed class SandboxServer : IAsyncDisposable
         builder.Logging.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.Logging.SetMinimumLevel(LogLevel.Warning);
         builder.Logging.AddFilter("Sandbox", LogLevel.Information);
+
+        // They warn at every start: of a garbage collector that is chosen on purpose, and of a clock that has not ticked yet.
+        builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error);
+        builder.Logging.AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
         logging?.Invoke(builder.Logging);
         builder.WebHost.UseKestrelCore().ConfigureKestrel(k => (k.AddServerHeader, k.Limits.MaxRequestBodySize) = (false, options.Gateway.MaxJsonBytes + 1)).UseUrls([.. options.Urls]);
         builder.Services.AddRoutingCore();

@@ -10,8 +10,8 @@ internal sealed record Outcome(int ExitCode, string? Explanation)
     public static Outcome Of(JsonNode exit)
     {
         var reason = exit["reason"]?.ToString() ?? "";
-        var code = Math.Clamp(exit["exitCode"]?.GetValue<int>() ?? 1, 0, 255);
-        var message = exit["message"]?.ToString() is { Length: > 0 } said ? said : null;
+        var code = exit["exitCode"]?.GetValue<int>() is { } said and >= 0 and <= 255 ? said : 255;
+        var message = exit["message"]?.ToString() is { Length: > 0 } text ? text : null;
         var outcome = reason switch
         {
             "exited" => new Outcome(code, null),
