@@ -25,7 +25,7 @@ public sealed class DependencyTests
         ["Sandbox.Gateway"] = ["Sandbox.Abstractions", "Sandbox.Client"],
         ["Sandbox.Server"] =
         [
-            "Sandbox.Abstractions", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Storage", "Sandbox.Templates",
+            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Storage", "Sandbox.Templates",
         ],
         ["Sandbox.Cli"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Server", "Sandbox.Storage", "Sandbox.Templates"],
     };
