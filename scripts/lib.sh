@@ -81,6 +81,14 @@ changed_since() {
         \( -name bin -o -name obj \) -prune -o -type f -newer "$stamp" -print -quit)" ]
 }
 
+# Runs a build and shows what it printed only if it failed.
+quietly() {
+    if ! (cd "$ROOT" && "$@") >"$BUILD/build.log" 2>&1; then
+        grep -E ': (error|warning) ' "$BUILD/build.log" | sort -u | head -n 30 >&2 || tail -n 30 "$BUILD/build.log" >&2
+        die "'$*' failed; the whole log is $BUILD/build.log"
+    fi
+}
+
 build_program() {
     local stamp="$BUILD/program.stamp"
     if [ -x "$SANDBOX" ] && ! changed_since "$stamp" src deploy; then
@@ -88,7 +96,7 @@ build_program() {
     fi
     say "Building Sandbox ($CONFIGURATION)"
     touch "$stamp.new"
-    (cd "$ROOT" && dotnet build src/Sandbox.Cli -c "$CONFIGURATION" -nologo -v quiet -clp:"ErrorsOnly;NoSummary") || die "the build failed (see above)"
+    quietly dotnet build src/Sandbox.Cli -c "$CONFIGURATION" -nologo -v quiet
     mv "$stamp.new" "$stamp"
 }
 
@@ -101,8 +109,7 @@ build_agent() {
     say "Building the guest agent (NativeAOT)"
     touch "$stamp.new"
     rm -rf "$BUILD/agent"
-    (cd "$ROOT" && dotnet publish src/Sandbox.Guest.Agent -c "$CONFIGURATION" -r linux-x64 -o "$BUILD/agent" -nologo -v quiet -clp:"ErrorsOnly;NoSummary") ||
-        die "the guest agent does not build (see above)"
+    quietly dotnet publish src/Sandbox.Guest.Agent -c "$CONFIGURATION" -r linux-x64 -o "$BUILD/agent" -nologo -v quiet
     mv "$stamp.new" "$stamp"
 }
 
