@@ -7,7 +7,7 @@ namespace Sandbox.Templates;
 internal static class ContentHash
 {
     /// <summary>Raised when the builder itself changes what it makes.</summary>
-    private const string BuilderFormat = "builder 1";
+    private const string BuilderFormat = "builder 2";
 
     /// <summary>First 16 hex digits of a SHA-256 over names, modes and contents of all files below the folders.</summary>
     public static string Of(params ReadOnlySpan<string> folders)

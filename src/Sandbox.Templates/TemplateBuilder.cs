@@ -96,7 +96,9 @@ public sealed class TemplateBuilder(ImageStore store)
         await tools.RunAsync(work, null, cancellationToken, "chown", "-R", "0:0", Path.Combine(root, "usr/lib/sandbox"));
 
         progress?.Report(new BuildProgress(5, Steps, "compressing the root file system", 0.86));
-        await tools.RunAsync(work, null, cancellationToken, "mkfs.erofs", "-zlz4", "-T0", Path.Combine(image, "root.erofs"), root);
+
+        // Times of files are kept: Python takes a compiled module only if it bears the time of its source.
+        await tools.RunAsync(work, null, cancellationToken, "mkfs.erofs", "-zlz4", Path.Combine(image, "root.erofs"), root);
 
         var manifest = new TemplateImage
         {
