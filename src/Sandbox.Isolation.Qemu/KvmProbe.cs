@@ -48,7 +48,13 @@ internal sealed class KvmProbe(QemuOptions options, string qemuVersion, ILogger 
         {
             var spec = new MicroVmSpec
             {
-                Owner = new MicroVmOwner(OwnId, "", 0), ImageDirectory = image, Vcpus = 1, MemoryMiB = 256, DiskMiB = 64, DiskPath = disk, Hostname = "probe",
+                Owner = new MicroVmOwner(OwnId, "", 0),
+                ImageDirectory = image,
+                Vcpus = 1,
+                MemoryMiB = 256,
+                DiskMiB = 64,
+                DiskPath = disk,
+                Hostname = "probe",
             };
             await using var vm = await start(spec, cancellationToken);
             return (true, "the guest booted under it");

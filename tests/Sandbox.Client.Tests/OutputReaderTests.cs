@@ -70,7 +70,7 @@ public sealed class OutputReaderTests
                 subscribed.TrySetResult();
                 return Task.FromResult<Func<Task>>(() => Task.CompletedTask);
             }
-            : null);
+        : null);
         var reader = Task.Run(async () =>
         {
             var seen = new List<OutputEvent>();

@@ -51,8 +51,15 @@ public sealed class FencingTests
         Assert.True(old.Exited.IsCompleted);
         var start = new MicroVmStart
         {
-            SessionId = session.Id, Tenant = "acme", Generation = 6, Template = "python", TemplateVersion = "0123456789abcdef",
-            Backend = "test", Vcpus = 1, MemoryMiB = 512, DiskMiB = 64,
+            SessionId = session.Id,
+            Tenant = "acme",
+            Generation = 6,
+            Template = "python",
+            TemplateVersion = "0123456789abcdef",
+            Backend = "test",
+            Vcpus = 1,
+            MemoryMiB = 512,
+            DiskMiB = 64,
         };
         Assert.Equal(SandboxErrorCode.Conflict, (await Assert.ThrowsAsync<SandboxException>(() => runtime.StartMachineAsync("vm-y", start))).Code);
         Assert.Equal(1, cluster.BackendOf(info).MostForOneSession);

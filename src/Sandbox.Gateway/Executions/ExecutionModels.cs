@@ -69,7 +69,19 @@ internal sealed record SignalBody
 {
     private static readonly Dictionary<string, int> Names = new(StringComparer.OrdinalIgnoreCase)
     {
-        ["HUP"] = 1, ["INT"] = 2, ["QUIT"] = 3, ["KILL"] = 9, ["USR1"] = 10, ["USR2"] = 12, ["PIPE"] = 13, ["ALRM"] = 14, ["TERM"] = 15, ["CONT"] = 18, ["STOP"] = 19, ["TSTP"] = 20, ["WINCH"] = 28,
+        ["HUP"] = 1,
+        ["INT"] = 2,
+        ["QUIT"] = 3,
+        ["KILL"] = 9,
+        ["USR1"] = 10,
+        ["USR2"] = 12,
+        ["PIPE"] = 13,
+        ["ALRM"] = 14,
+        ["TERM"] = 15,
+        ["CONT"] = 18,
+        ["STOP"] = 19,
+        ["TSTP"] = 20,
+        ["WINCH"] = 28,
     };
 
     public JsonElement? Signal { get; init; }

@@ -117,7 +117,9 @@ public sealed class RunawayTests(ServerFixture fixture) : IAsyncLifetime
 
         var removed = await _api.RunAsync(_session, new JsonObject
         {
-            ["argv"] = new JsonArray("rm", "-rf", "--no-preserve-root", "/"), ["user"] = "root", ["timeoutSeconds"] = 120,
+            ["argv"] = new JsonArray("rm", "-rf", "--no-preserve-root", "/"),
+            ["user"] = "root",
+            ["timeoutSeconds"] = 120,
         });
 
         Assert.Contains(removed.Reason, (string[])["exited", "timedOut"]);
