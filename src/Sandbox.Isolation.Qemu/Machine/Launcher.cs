@@ -33,8 +33,14 @@ internal static partial class Launcher
         exec "$@"
         """;
 
+    /// <summary>
+    /// Group of /dev/kvm: usually one of its own, which is then all the process keeps. Where the device is root's alone (0), the process gets a node
+    /// of its own in a private mount namespace. No device: <see langword="null"/>. Looked up once: it costs a process.
+    /// </summary>
+    private static readonly Lazy<string?> KvmGroup = new(FindKvmGroup);
+
     public static async Task<Process> StartAsync(
-        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId)
+        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm)
     {
         var image = TemplateImage.Load(spec.ImageDirectory);
         var start = new ProcessStartInfo("/bin/sh")
@@ -51,7 +57,7 @@ internal static partial class Launcher
         start.Environment["SBX_INITRAMFS"] = Path.Combine(spec.ImageDirectory, image.Initramfs);
         start.Environment["SBX_ROOT"] = Path.Combine(spec.ImageDirectory, image.Root);
         start.Environment["SBX_DISK"] = spec.DiskPath;
-        foreach (var argument in (string[])["-c", Script, "sandbox-vmm", .. Confine(userId), binary, .. arguments])
+        foreach (var argument in (string[])["-c", Script, "sandbox-vmm", .. Confine(userId, kvm), binary, .. arguments])
         {
             start.ArgumentList.Add(argument);
         }
@@ -64,7 +70,7 @@ internal static partial class Launcher
         return await Spawner.StartAsync(start);
     }
 
-    private static List<string> Confine(uint? userId)
+    private static List<string> Confine(uint? userId, bool kvm)
     {
         if (userId is not { } uid)
         {
@@ -72,7 +78,9 @@ internal static partial class Launcher
         }
 
         var id = uid.ToString(CultureInfo.InvariantCulture);
-        var group = KvmGroup();
+
+        // A machine that is emulated has no business with the device.
+        var group = kvm ? KvmGroup.Value : null;
         string[] own = group == "0" ? ["--mount", "--net", "--ipc", "--uts", "--", "/bin/sh", "-c", OwnKvm, id] : ["--net", "--ipc", "--uts", "--"];
         string[] groups = group is null or "0" ? ["--clear-groups"] : ["--groups", group];
         return
@@ -82,11 +90,7 @@ internal static partial class Launcher
         ];
     }
 
-    /// <summary>
-    /// Group of /dev/kvm: usually one of its own, which is then all the process keeps. Where the device is root's alone (0), the process gets a node
-    /// of its own in a private mount namespace. No device: <see langword="null"/>.
-    /// </summary>
-    private static string? KvmGroup()
+    private static string? FindKvmGroup()
     {
         if (!File.Exists("/dev/kvm"))
         {

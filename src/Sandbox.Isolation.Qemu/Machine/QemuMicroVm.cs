@@ -124,7 +124,7 @@ internal sealed class QemuMicroVm : IMicroVm
     {
         var limits = new CgroupLimits((long)(spec.MemoryMiB + options.OverheadMiB) << 20, Math.Max(0.1, spec.CpuLimit ?? spec.Vcpus), 64 + (spec.Vcpus * 2));
         var procs = _cgroups.Create(spec.Owner.VmId, limits);
-        _process = await Launcher.StartAsync(options.Binary, CommandLine.Build(spec, _directory, accelerator), spec, _directory, procs, _user?.UserId);
+        _process = await Launcher.StartAsync(options.Binary, CommandLine.Build(spec, _directory, accelerator), spec, _directory, procs, _user?.UserId, kvm: accelerator == "kvm");
         _process.StandardInput.Close();
         _directory.Complete(spec.Owner, ProcessIdentity.Of(_process.Id));
         _ = _console.DrainAsync(_process.StandardOutput.BaseStream);
