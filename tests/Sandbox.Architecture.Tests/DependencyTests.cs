@@ -1,4 +1,5 @@
 using System.Xml.Linq;
+using Sandbox.TestSupport;
 using Xunit;
 
 namespace Sandbox.Architecture.Tests;

@@ -1,3 +1,4 @@
+using Sandbox.TestSupport;
 using Xunit;
 
 namespace Sandbox.Architecture.Tests;

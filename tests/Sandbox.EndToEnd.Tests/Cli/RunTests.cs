@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Sandbox.EndToEnd.Tests.Harness;
+using Sandbox.TestSupport;
 using Xunit;
 
 namespace Sandbox.EndToEnd.Tests.Cli;

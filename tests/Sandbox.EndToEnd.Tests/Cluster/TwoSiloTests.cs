@@ -15,7 +15,7 @@ public sealed class TwoSiloTests
         await using var postgres = await PostgresServer.StartAsync();
         await using var redis = await RedisServer.StartAsync();
         var unmigrated = await CommandLine.RunAsync(
-            Nothing, "/tmp", "serve", "--dev", "--urls", $"http://127.0.0.1:{SandboxServer.FreePort()}", "--data", Directory.CreateTempSubdirectory("sandbox-e2e-").FullName,
+            Nothing, "/tmp", "serve", "--dev", "--urls", $"http://127.0.0.1:{Loopback.FreePort()}", "--data", Directory.CreateTempSubdirectory("sandbox-e2e-").FullName,
             "--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString);
         Assert.NotEqual(0, unmigrated.ExitCode);
         Assert.Contains("sandbox db migrate", unmigrated.Stderr, StringComparison.Ordinal);

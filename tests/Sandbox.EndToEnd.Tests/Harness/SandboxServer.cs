@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
-using System.Net.Sockets;
 using System.Text;
+using Sandbox.TestSupport;
 using Xunit;
 
 namespace Sandbox.EndToEnd.Tests.Harness;
@@ -54,7 +54,7 @@ public sealed class SandboxServer : IAsyncDisposable
     public static async Task<SandboxServer> StartAsync(string? dataDirectory = null, params string[] arguments)
     {
         var server = new SandboxServer(
-            dataDirectory ?? Directory.CreateTempSubdirectory("sandbox-e2e-").FullName, dataDirectory is null, FreePort(), arguments);
+            dataDirectory ?? Directory.CreateTempSubdirectory("sandbox-e2e-").FullName, dataDirectory is null, Loopback.FreePort(), arguments);
         try
         {
             await server.RestartAsync();
@@ -154,13 +154,6 @@ public sealed class SandboxServer : IAsyncDisposable
         {
             Directory.Delete(DataDirectory, recursive: true);
         }
-    }
-
-    public static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
     private void Append(string? line)
