@@ -14,6 +14,7 @@ const { pathToFileURL } = require('url');
 const MAX_RESULT = 384 * 1024;
 const MAX_TEXT = 48 * 1024;
 
+const pause = new Int32Array(new SharedArrayBuffer(4));
 const writeAll = (fd, data) => {
   const bytes = Buffer.from(data);
   for (let done = 0; done < bytes.length; ) {
@@ -21,9 +22,21 @@ const writeAll = (fd, data) => {
       done += fs.writeSync(fd, bytes, done);
     } catch (e) {
       if (e.code !== 'EAGAIN') throw e;
+      Atomics.wait(pause, 0, 0, 1);
     }
   }
 };
+
+// An interrupt may break off code anywhere, also inside Node's own stream code, which then believes for ever that a write is under way and
+// keeps all that follows in its buffer. What the user's code prints goes past the streams' state.
+for (const [stream, fd] of [[process.stdout, 1], [process.stderr, 2]]) {
+  stream.write = (chunk, encoding, callback) => {
+    if (typeof encoding === 'function') [encoding, callback] = [undefined, encoding];
+    writeAll(fd, typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk);
+    if (typeof callback === 'function') process.nextTick(callback);
+    return true;
+  };
+}
 
 let marker = '';
 const send = (message) => {
