@@ -42,6 +42,12 @@ public static class ProtocolLimits
     /// <summary>Most watches at once.</summary>
     public const int MaxWatches = 32;
 
+    /// <summary>
+    /// A context whose id is this and its language is a spare: it is made before the golden snapshot, is not listed, and gives its interpreter to the first context
+    /// of that language and user.
+    /// </summary>
+    public const string WarmContextPrefix = "warm-";
+
     /// <summary>Most contexts at once.</summary>
     public const int MaxContexts = 32;
 

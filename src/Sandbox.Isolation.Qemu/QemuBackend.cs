@@ -4,12 +4,13 @@ using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Qemu.Golden;
 using Sandbox.Isolation.Qemu.Machine;
 
 namespace Sandbox.Isolation.Qemu;
 
 /// <summary>MicroVMs by QEMU: KVM where it works, emulation (TCG) where it does not, said aloud. See docs/qemu.md.</summary>
-public sealed class QemuBackend : IIsolationBackend
+public sealed partial class QemuBackend : IIsolationBackend
 {
     private const string TcgWarning =
         "microVMs run under emulation (TCG): it isolates functionally, but QEMU's developers do not treat it as a security boundary. Use a host with KVM for untrusted code in production.";
@@ -32,6 +33,7 @@ public sealed class QemuBackend : IIsolationBackend
         _users = Environment.IsPrivilegedProcess ? new UserIds(Path.Combine(options.RuntimeRoot, "users"), options.FirstUserId) : null;
         _disks = new DataDisk(options.CacheDirectory);
         _hostRoot = Path.Combine(options.RuntimeRoot, options.HostId);
+        _golden = new GoldenStore(logger);
         _verdict = new Lazy<Task<BackendVerdict>>(() => ProbeOnceAsync(CancellationToken.None));
     }
 
@@ -39,7 +41,7 @@ public sealed class QemuBackend : IIsolationBackend
     public string Name => "qemu";
 
     /// <inheritdoc/>
-    public BackendCapabilities Capabilities { get; } = new(MemorySnapshot: false, Fork: false, Network: false, HardwareIsolation: true);
+    public BackendCapabilities Capabilities { get; } = new(MemorySnapshot: false, Fork: true, Network: false, HardwareIsolation: true);
 
     /// <inheritdoc/>
     public Task<BackendVerdict> ProbeAsync(CancellationToken cancellationToken) => _verdict.Value.WaitAsync(cancellationToken);
@@ -55,13 +57,18 @@ public sealed class QemuBackend : IIsolationBackend
         }
 
         var clock = Stopwatch.StartNew();
+        if (await TryCloneAsync(spec, verdict, clock, cancellationToken) is { } clone)
+        {
+            return clone;
+        }
+
         await _disks.EnsureAsync(spec.DiskPath, spec.DiskMiB, cancellationToken);
         for (var attempt = 1; ; attempt++)
         {
             try
             {
-                var vm = await StartOnceAsync(spec, verdict.Accelerator, _options.BootDeadline, cancellationToken);
-                vm.Report(verdict.Accelerator, attempt, clock.Elapsed);
+                var vm = await StartOnceAsync(spec, verdict.Accelerator, null, _options.BootDeadline, cancellationToken);
+                vm.Report("boot", verdict.Accelerator, attempt, clock.Elapsed);
                 return vm;
             }
             catch (IsolationException e) when (attempt == 1 && !cancellationToken.IsCancellationRequested)
@@ -134,12 +141,12 @@ public sealed class QemuBackend : IIsolationBackend
         return killed;
     }
 
-    private async Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, TimeSpan deadline, CancellationToken cancellationToken)
+    private async Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, LoadedGolden? golden, TimeSpan deadline, CancellationToken cancellationToken)
     {
         _starting[spec.Owner.VmId] = true;
         try
         {
-            return await QemuMicroVm.StartAsync(_options, spec, accelerator, _hostRoot, _cgroups, _users, deadline, _logger, cancellationToken);
+            return await QemuMicroVm.StartAsync(_options, spec, accelerator, _hostRoot, _cgroups, _users, golden, deadline, _logger, cancellationToken);
         }
         finally
         {
@@ -185,7 +192,7 @@ public sealed class QemuBackend : IIsolationBackend
     private async Task<IMicroVm> StartUnderKvmAsync(MicroVmSpec spec, CancellationToken cancellationToken)
     {
         await _disks.EnsureAsync(spec.DiskPath, spec.DiskMiB, cancellationToken);
-        return await StartOnceAsync(spec, "kvm", _options.KvmProbeDeadline, cancellationToken);
+        return await StartOnceAsync(spec, "kvm", null, _options.KvmProbeDeadline, cancellationToken);
     }
 
     private async Task<string> VersionAsync(CancellationToken cancellationToken)

@@ -27,6 +27,9 @@ public sealed record QemuOptions
     /// <summary>How long one boot may take; it is tried twice. Emulation on a loaded two-core machine needs tens of seconds at times.</summary>
     public TimeSpan BootDeadline { get; init; } = TimeSpan.FromSeconds(60);
 
+    /// <summary>How long a clone of a golden snapshot may take; a machine that does not answer by then is booted instead.</summary>
+    public TimeSpan CloneDeadline { get; init; } = TimeSpan.FromSeconds(30);
+
     /// <summary>How long the probe lets a guest try to boot under KVM. A good one takes under a second.</summary>
     public TimeSpan KvmProbeDeadline { get; init; } = TimeSpan.FromSeconds(10);
 

@@ -28,6 +28,9 @@ public sealed class BackendFixture : IDisposable
 
     public string Image { get; }
 
+    /// <summary>Golden snapshots that tests made for sizes of their own: a third of a gigabyte each.</summary>
+    public HashSet<string> Goldens { get; } = [];
+
     public QemuOptions Options { get; }
 
     public QemuBackend Backend { get; }
@@ -49,6 +52,11 @@ public sealed class BackendFixture : IDisposable
 
     public void Dispose()
     {
+        foreach (var golden in Goldens.Where(Directory.Exists))
+        {
+            Directory.Delete(golden, recursive: true);
+        }
+
         Directory.Delete(_directory, recursive: true);
         var runtime = Path.Combine(Options.RuntimeRoot, Options.HostId);
         if (Directory.Exists(runtime))
@@ -56,6 +64,18 @@ public sealed class BackendFixture : IDisposable
             // Not recursive: a microVM that was left behind must be noticed.
             Directory.Delete(runtime);
         }
+    }
+
+    /// <summary>Makes a golden snapshot that is removed when the tests are over.</summary>
+    public async Task<GoldenSnapshot> BuildGoldenAsync(TemplateSizes sizes)
+    {
+        var golden = await Backend.BuildGoldenAsync(Image, sizes, TestContext.Current.CancellationToken);
+        lock (Goldens)
+        {
+            Goldens.Add(golden.Directory);
+        }
+
+        return golden;
     }
 
     /// <summary>Runs something in a guest to its end.</summary>
@@ -93,6 +113,9 @@ public sealed class BackendFixture : IDisposable
 
     public static Task<Ran> ShellAsync(IMicroVm vm, string command, ulong timeoutMs = 0, string user = "") =>
         RunAsync(vm, new StartExecution { Command = new Command { Argv = { "/bin/bash", "-c", command } }, TimeoutMs = timeoutMs, User = user });
+
+    public static Task<Ran> CodeAsync(IMicroVm vm, string context, string code, ulong timeoutMs = 0) =>
+        RunAsync(vm, new StartExecution { Code = new Code { ContextId = context, Source = code }, TimeoutMs = timeoutMs });
 
     public sealed class Ran
     {

@@ -183,9 +183,6 @@ public sealed class MicroVmTests(BackendFixture fixture) : IClassFixture<Backend
         Assert.False(File.Exists(spec.DiskPath));
     }
 
-    private static Task<Ran> CodeAsync(IMicroVm vm, string context, string code, ulong timeoutMs = 0) =>
-        RunAsync(vm, new StartExecution { Code = new Code { ContextId = context, Source = code }, TimeoutMs = timeoutMs });
-
     private string[] CgroupsOf(string vmId) =>
         Directory.Exists("/sys/fs/cgroup") ? [.. new[] { "memory", "cpu", "pids", "" }.Select(c => Path.Combine("/sys/fs/cgroup", c, "sandbox", fixture.Options.HostId, vmId)).Where(Directory.Exists)] : [];
 }

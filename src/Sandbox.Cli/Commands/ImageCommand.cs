@@ -1,7 +1,10 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
+using Sandbox.Cli.Doctor;
 using Sandbox.Cli.Terminal;
+using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 using Sandbox.Server;
 using Sandbox.Templates;
@@ -48,9 +51,34 @@ internal static class ImageCommand
             say.Note(result.Reused
                 ? $"image {result.Image.Template} {result.Image.Version} is up to date"
                 : string.Create(CultureInfo.InvariantCulture, $"image {result.Image.Template} {result.Image.Version} built in {result.Duration.TotalSeconds:0} s: {Sizes.Show(SizeOf(result.Directory))} in {result.Directory}"));
+            await BuildGoldenAsync(say, result, parsed.GetValue(images), cancellationToken);
             return ExitCodes.Success;
         });
         return command;
+    }
+
+    /// <summary>A machine that cannot run microVMs can still build images: then the snapshot is made by the host that uses the image.</summary>
+    private static async Task BuildGoldenAsync(Say say, BuildResult result, string? images, CancellationToken cancellationToken)
+    {
+        var settings = ServerSettings.Read(null, Environment.GetEnvironmentVariables(), new Dictionary<string, string>());
+        var backend = LocalBackend.Create(images is null ? settings : settings with { ImageRoot = images }, "image");
+        try
+        {
+            if (await backend.FindGoldenAsync(result.Directory, result.Image.Sizes, cancellationToken) is { } known)
+            {
+                say.Note($"golden snapshot {known.Fingerprint} is up to date");
+                return;
+            }
+
+            say.Note("booting the image once for its golden snapshot");
+            var clock = Stopwatch.StartNew();
+            var golden = await backend.BuildGoldenAsync(result.Directory, result.Image.Sizes, cancellationToken);
+            say.Note(string.Create(CultureInfo.InvariantCulture, $"golden snapshot {golden.Fingerprint} made in {clock.Elapsed.TotalSeconds:0} s: {Sizes.Show(golden.MemoryBytes)} of memory that clones share"));
+        }
+        catch (IsolationException e)
+        {
+            say.Note($"no golden snapshot was made, so sessions boot: {e.Message}");
+        }
     }
 
     private static Command List(Say say)

@@ -1,11 +1,9 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
-using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Cli.Terminal;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
-using Sandbox.Isolation.Qemu;
 using Sandbox.Server;
 using Sandbox.Templates;
 
@@ -126,17 +124,7 @@ internal sealed class Diagnosis(ServerOptions options)
             return [new Finding("isolation", "qemu", Verdict.Fact, $"{kvm}; not tried (--no-probe)")];
         }
 
-        var images = new ImageStore(options.ImageRoot);
-        var backend = new QemuBackend(
-            new QemuOptions
-            {
-                HostId = "doctor",
-                CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
-                RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-doctor"),
-                Accelerator = options.Accelerator,
-                ProbeImage = () => images.Templates is [var first, ..] ? images.FindCurrent(first) : null,
-            },
-            NullLogger<QemuBackend>.Instance);
+        var backend = LocalBackend.Create(options, "doctor");
         var verdict = await backend.ProbeAsync(cancellationToken);
         var findings = new List<Finding>
         {

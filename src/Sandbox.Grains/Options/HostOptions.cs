@@ -35,6 +35,9 @@ public sealed class HostOptions
     /// <summary>How often leftovers are looked for and removed.</summary>
     public TimeSpan ReapPeriod { get; set; } = TimeSpan.FromMinutes(1);
 
+    /// <summary>How often the host looks whether a template lacks its golden snapshot, and makes it.</summary>
+    public TimeSpan GoldenPeriod { get; set; } = TimeSpan.FromMinutes(1);
+
     /// <summary>How long one request to a guest agent may take.</summary>
     public TimeSpan GuestRequestTimeout { get; set; } = TimeSpan.FromSeconds(25);
 

@@ -37,13 +37,16 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
         {
             _cancelled = number;
         }
-        else if (number == 2 && context.Language == "javascript")
+        else if (number == 2 && context.Language is "javascript" or "bash")
         {
             _ = InsistAsync();
         }
     }
 
-    /// <summary>Node can lose an interrupt between the end of synchronous code and the wait for its promise: it is repeated a few times.</summary>
+    /// <summary>
+    /// An interrupt can be lost: by Node between the end of synchronous code and the wait for its promise, by a child of Bash that has been forked and is not yet the program it will be.
+    /// It is repeated a few times.
+    /// </summary>
     private async Task InsistAsync()
     {
         try
@@ -51,7 +54,7 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
             for (var round = 0; round < 4; round++)
             {
                 await Task.Delay(250, _over.Token).ConfigureAwait(false);
-                context.Signal(this, 2);
+                context.Insist(this);
             }
         }
         catch (OperationCanceledException)
@@ -59,6 +62,9 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
             // It has worked.
         }
     }
+
+    /// <summary>The interpreter is done with it: a signal now would meet the next one's code.</summary>
+    public bool Over => _over.IsCancellationRequested;
 
     /// <summary>The context could not even be started.</summary>
     public void Fail(string message)

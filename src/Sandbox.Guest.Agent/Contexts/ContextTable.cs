@@ -34,7 +34,7 @@ internal sealed class ContextTable
 
         try
         {
-            return _contexts[request.ContextId] = new LanguageContext(request);
+            return _contexts[request.ContextId] = new LanguageContext(request, TakeWarm(request));
         }
         finally
         {
@@ -51,7 +51,7 @@ internal sealed class ContextTable
     public ContextList List()
     {
         var list = new ContextList();
-        list.Contexts.AddRange(_contexts.Values.Select(c => c.Describe()));
+        list.Contexts.AddRange(_contexts.Values.Where(c => !c.Id.StartsWith(ProtocolLimits.WarmContextPrefix, StringComparison.Ordinal)).Select(c => c.Describe()));
         return list;
     }
 
@@ -78,6 +78,14 @@ internal sealed class ContextTable
             throw new AgentException(ErrorCode.Conflict, "A context did not take its new seed in time.");
         }
     }
+
+    /// <summary>An interpreter that was started before the golden snapshot and has run no user code, if one fits. Each is given away once.</summary>
+    private Interpreter? TakeWarm(CreateContext request) =>
+        _contexts.TryGetValue(ProtocolLimits.WarmContextPrefix + request.Language, out var warm)
+        && warm.Suits(request)
+        && _contexts.TryRemove(new KeyValuePair<string, LanguageContext>(warm.Id, warm))
+            ? warm.GiveAway()
+            : null;
 
     private static string SeedFor(byte[] entropy, string context) =>
         Convert.ToHexStringLower(System.Security.Cryptography.HMACSHA256.HashData(entropy, System.Text.Encoding.UTF8.GetBytes(context)));

@@ -122,6 +122,18 @@ internal sealed class Interpreter
 
     public void Interrupt() => Signal(2);
 
+    /// <summary>Interrupts the children that an interrupt would have ended: those that live have not got it.</summary>
+    public void InterruptStragglers()
+    {
+        lock (_lock)
+        {
+            foreach (var pid in Alive ? _cgroup.Members(Pid).Where(p => p != Pid && Sessions.EndsOnInterrupt(p)) : [])
+            {
+                _ = Native.Kill(pid, 2);
+            }
+        }
+    }
+
     public void Kill() => Signal(9);
 
     public void Signal(int number)

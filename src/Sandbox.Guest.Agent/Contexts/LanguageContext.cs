@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Security.Cryptography;
 using Sandbox.Guest.Agent.Executions;
 using Sandbox.Guest.Agent.Platform;
 using Sandbox.Guest.Protocol;
@@ -26,8 +27,8 @@ internal sealed class LanguageContext
     private (string Hex, TaskCompletionSource Applied)? _seed;
     private bool _busy;
 
-    /// <summary>Starts the interpreter and waits until it is ready.</summary>
-    public LanguageContext(CreateContext request)
+    /// <summary>Starts the interpreter and waits until it is ready, or takes over a warm one.</summary>
+    public LanguageContext(CreateContext request, Interpreter? warm = null)
     {
         Id = request.ContextId;
         Language = request.Language;
@@ -39,7 +40,7 @@ internal sealed class LanguageContext
         }
 
         _environment = ProcessLauncher.EnvironmentOf(_user, request.Env);
-        _interpreter = Fresh();
+        _interpreter = warm is not null && Settle(warm) ? warm : Fresh();
         new Thread(Run, 512 * 1024) { IsBackground = true, Name = "context" }.Start();
     }
 
@@ -81,6 +82,20 @@ internal sealed class LanguageContext
         old.Kill();
     }
 
+    /// <summary>Whether a context for this request may take over this one's interpreter.</summary>
+    public bool Suits(CreateContext request) =>
+        Language == request.Language && (request.User.Length == 0 || request.User == _user.Name) && Volatile.Read(ref _interpreter).Alive;
+
+    /// <summary>Ends this context and gives its interpreter away.</summary>
+    public Interpreter GiveAway()
+    {
+        _queue.CompleteAdding();
+        lock (_lock)
+        {
+            return _interpreter;
+        }
+    }
+
     public void Remove()
     {
         _queue.CompleteAdding();
@@ -102,6 +117,27 @@ internal sealed class LanguageContext
 
             execution.Interpreter!.Signal(number);
             return true;
+        }
+    }
+
+    /// <summary>Repeats an interrupt that may have been lost, if that piece of code still runs: for Bash only to children that cannot have got it.</summary>
+    public void Insist(CodeExecution execution)
+    {
+        lock (_lock)
+        {
+            if (_current != execution || execution.Over)
+            {
+                return;
+            }
+
+            if (Language == "bash")
+            {
+                execution.Interpreter!.InterruptStragglers();
+            }
+            else
+            {
+                execution.Interpreter!.Signal(2);
+            }
         }
     }
 
@@ -129,6 +165,19 @@ internal sealed class LanguageContext
         {
             return Task.CompletedTask;
         }
+    }
+
+    /// <summary>Makes a warm interpreter this context's own: its environment, its directory, randomness that no other has.</summary>
+    private bool Settle(Interpreter warm)
+    {
+        var seed = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(32));
+        if (warm.Alive && warm.Exchange("", Directory, _environment, seed, _ => { }, (_, _) => { }) is 0)
+        {
+            return true;
+        }
+
+        warm.Kill();
+        return false;
     }
 
     private Interpreter Fresh()

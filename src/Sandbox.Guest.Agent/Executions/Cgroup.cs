@@ -71,6 +71,12 @@ internal sealed class Cgroup
         }
     }
 
+    /// <summary>The processes in the cgroup; without one those of the session.</summary>
+    public IReadOnlyList<int> Members(int session) =>
+        Get("cgroup.procs") is { Length: > 0 } list
+            ? [.. list.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => int.Parse(l, CultureInfo.InvariantCulture))]
+            : Sessions.Members(session);
+
     /// <summary>Kills everything, also what has left the process group; without a cgroup everything in the session.</summary>
     public void KillAll(int session)
     {

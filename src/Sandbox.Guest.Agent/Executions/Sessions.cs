@@ -20,6 +20,22 @@ internal static class Sessions
         return members;
     }
 
+    /// <summary>Whether SIGINT ends a process at once: it neither catches, ignores nor blocks it.</summary>
+    public static bool EndsOnInterrupt(int pid)
+    {
+        const ulong Interrupt = 1UL << (2 - 1);
+        try
+        {
+            return File.ReadLines($"/proc/{pid}/status")
+                .Where(l => l.StartsWith("SigBlk:", StringComparison.Ordinal) || l.StartsWith("SigIgn:", StringComparison.Ordinal) || l.StartsWith("SigCgt:", StringComparison.Ordinal))
+                .All(l => (ulong.Parse(l.AsSpan(7).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture) & Interrupt) == 0);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+
     private static bool IsMember(string directory, int session)
     {
         try

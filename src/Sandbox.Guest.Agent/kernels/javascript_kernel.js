@@ -238,6 +238,8 @@ input.on('data', (chunk) => {
     const request = JSON.parse(pending.slice(0, end));
     pending = pending.slice(end + 1);
     turn = turn.then(async () => {
+      // An interrupt of the piece before, still on its way through the event loop, must not meet this one.
+      await new Promise(setImmediate);
       marker = '\0' + request.marker + '\0';
       let code = 0;
       if (request.seed) reseed(request.seed);

@@ -163,11 +163,24 @@ shell = Shell.instance(
 shell.display_formatter.ipython_display_formatter.enabled = True
 
 
+def adopt(message):
+    """A warm interpreter becomes a context: environment and directory are that context's from now on."""
+    os.environ.update(message.get("env") or {})
+    if message.get("cwd"):
+        try:
+            os.chdir(message["cwd"])
+        except OSError as error:
+            sys.stderr.write("[sandbox] cannot change to the context's directory: %s\n" % error)
+
+
 def reseed(seed):
     import random
 
     seed = bytes.fromhex(seed)
     random.seed(seed)
+    if "_ssl" in sys.modules:
+        # OpenSSL's generator lives in the process and would go on like a sibling's.
+        sys.modules["_ssl"].RAND_add(seed, len(seed))
     # Names of temporary files come from a generator of their own.
     tempfile._name_sequence = None
     numpy = sys.modules.get("numpy")
@@ -238,6 +251,7 @@ while True:
     outcome = 0
     if message.get("seed"):
         reseed(message["seed"])
+        adopt(message)
     else:
         outcome = run(message)
     send({"type": "done", "code": outcome})

@@ -11,26 +11,24 @@ internal static class CommandLine
     public const int InitramfsFd = 4;
     public const int RootFd = 5;
     public const int DiskFd = 6;
+    public const int MemoryFd = 7;
 
     public const string PortName = "sandbox.agent";
 
-    public static IReadOnlyList<string> Build(MicroVmSpec spec, VmDirectory directory, string accelerator)
+    /// <summary>Everything that a saved machine depends on, and that must be the same where it is restored.</summary>
+    public static IReadOnlyList<string> Machine(string accelerator, int vcpus, int memoryMiB)
     {
         var tcg = accelerator == "tcg";
-        var memory = spec.MemoryMiB.ToString(CultureInfo.InvariantCulture);
         return
         [
-            "-name", spec.Owner.VmId,
             "-machine", "microvm,acpi=on,rtc=on,pit=off,pic=off,isa-serial=on,memory-backend=ram",
             "-accel", tcg ? "tcg,thread=multi,tb-size=64" : "kvm",
             "-cpu", tcg ? "max" : "host",
-            "-smp", spec.Vcpus.ToString(CultureInfo.InvariantCulture),
-            "-m", memory,
-            "-object", $"memory-backend-memfd,id=ram,size={memory}M,share=on",
+            "-smp", vcpus.ToString(CultureInfo.InvariantCulture),
+            "-m", memoryMiB.ToString(CultureInfo.InvariantCulture),
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-            "-chardev", $"socket,id=qmp,path={directory.Qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
             "-kernel", $"/dev/fd/{KernelFd}", "-initrd", $"/dev/fd/{InitramfsFd}", "-append", KernelArguments(tcg),
             "-add-fd", $"fd={RootFd},set=1", "-add-fd", $"fd={DiskFd},set=2",
             "-blockdev", "driver=file,node-name=root-file,filename=/dev/fdset/1,read-only=on,locking=off",
@@ -40,10 +38,24 @@ internal static class CommandLine
             "-blockdev", "driver=raw,node-name=data,file=data-file,discard=unmap",
             "-device", "virtio-blk-device,drive=data,serial=sandbox-data",
             "-device", "virtio-serial-device",
-            "-chardev", $"socket,id=agent,path={directory.Agent},server=on,wait=off",
             "-device", $"virtserialport,chardev=agent,name={PortName}",
             "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng,max-bytes=1024,period=1000",
         ];
+    }
+
+    /// <summary>All of it, for one microVM. Its memory is its own, or a private view of a golden snapshot's.</summary>
+    public static IReadOnlyList<string> Build(MicroVmSpec spec, VmDirectory directory, string accelerator, bool clone)
+    {
+        var size = string.Create(CultureInfo.InvariantCulture, $"size={spec.MemoryMiB}M");
+        string[] own =
+        [
+            "-name", spec.Owner.VmId,
+            "-object", clone ? $"memory-backend-file,id=ram,{size},mem-path=/dev/fd/{MemoryFd},share=off" : $"memory-backend-memfd,id=ram,{size},share=on",
+            "-chardev", $"socket,id=qmp,path={directory.Qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+            "-chardev", $"socket,id=agent,path={directory.Agent},server=on,wait=off",
+        ];
+        string[] incoming = clone ? ["-incoming", "defer"] : [];
+        return [.. own, .. Machine(accelerator, spec.Vcpus, spec.MemoryMiB), .. incoming];
     }
 
     /// <summary>

@@ -26,13 +26,18 @@ internal sealed class DataDisk(string cacheDirectory)
             return true;
         }
 
+        await CopyAsync(await BlankAsync(sizeMiB, cancellationToken), path, cancellationToken);
+        return false;
+    }
+
+    /// <summary>Copies a disk, holes and all. The copy is there whole or not at all.</summary>
+    public static async Task CopyAsync(string from, string path, CancellationToken cancellationToken)
+    {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        var blank = await BlankAsync(sizeMiB, cancellationToken);
         var partial = path + ".partial";
-        await RunAsync(cancellationToken, "cp", "--sparse=always", "--reflink=auto", blank, partial);
+        await RunAsync(cancellationToken, "cp", "--sparse=always", "--reflink=auto", from, partial);
         File.SetUnixFileMode(partial, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         File.Move(partial, path);
-        return false;
     }
 
     private async Task<string> BlankAsync(int sizeMiB, CancellationToken cancellationToken)

@@ -18,7 +18,8 @@ internal static partial class Launcher
         set -e
         for procs in $SBX_CGROUPS; do echo $$ >"$procs"; done
         exec 3<"$SBX_KERNEL" 4<"$SBX_INITRAMFS" 5<"$SBX_ROOT" 6<>"$SBX_DISK"
-        unset SBX_CGROUPS SBX_KERNEL SBX_INITRAMFS SBX_ROOT SBX_DISK
+        if [ -n "$SBX_MEMORY" ]; then exec 7<>"$SBX_MEMORY"; fi
+        unset SBX_CGROUPS SBX_KERNEL SBX_INITRAMFS SBX_ROOT SBX_DISK SBX_MEMORY
         exec setsid "$@"
         """;
 
@@ -40,7 +41,7 @@ internal static partial class Launcher
     private static readonly Lazy<string?> KvmGroup = new(FindKvmGroup);
 
     public static async Task<Process> StartAsync(
-        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm)
+        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm, string memory)
     {
         var image = TemplateImage.Load(spec.ImageDirectory);
         var start = new ProcessStartInfo("/bin/sh")
@@ -57,6 +58,7 @@ internal static partial class Launcher
         start.Environment["SBX_INITRAMFS"] = Path.Combine(spec.ImageDirectory, image.Initramfs);
         start.Environment["SBX_ROOT"] = Path.Combine(spec.ImageDirectory, image.Root);
         start.Environment["SBX_DISK"] = spec.DiskPath;
+        start.Environment["SBX_MEMORY"] = memory;
         foreach (var argument in (string[])["-c", Script, "sandbox-vmm", .. Confine(userId, kvm), binary, .. arguments])
         {
             start.ArgumentList.Add(argument);

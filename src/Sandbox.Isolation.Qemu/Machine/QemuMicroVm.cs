@@ -4,10 +4,12 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using Google.Protobuf;
 using Microsoft.Extensions.Logging;
+using Microsoft.Win32.SafeHandles;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Hosting;
+using Sandbox.Isolation.Qemu.Golden;
 using Sandbox.Isolation.Qemu.Qmp;
 
 namespace Sandbox.Isolation.Qemu.Machine;
@@ -41,9 +43,9 @@ internal sealed class QemuMicroVm : IMicroVm
 
     public MicroVmStartReport StartReport { get; private set; } = new("boot", "", 1, TimeSpan.Zero);
 
-    /// <summary>Boots one. If that fails, nothing of it is left.</summary>
+    /// <summary>Boots one, or clones <paramref name="golden"/>. If that fails, nothing of it is left.</summary>
     public static async Task<QemuMicroVm> StartAsync(
-        QemuOptions options, MicroVmSpec spec, string accelerator, string hostRoot, CgroupTree cgroups, UserIds? users, TimeSpan deadline, ILogger logger, CancellationToken cancellationToken)
+        QemuOptions options, MicroVmSpec spec, string accelerator, string hostRoot, CgroupTree cgroups, UserIds? users, LoadedGolden? golden, TimeSpan deadline, ILogger logger, CancellationToken cancellationToken)
     {
         var directory = new VmDirectory(hostRoot, spec.Owner.VmId);
         directory.Create(spec.Owner);
@@ -52,7 +54,7 @@ internal sealed class QemuMicroVm : IMicroVm
         limit.CancelAfter(deadline);
         try
         {
-            await vm.BootAsync(options, spec, accelerator, limit.Token);
+            await vm.BringUpAsync(options, spec, accelerator, golden, limit.Token);
             return vm;
         }
         catch (Exception e)
@@ -120,11 +122,90 @@ internal sealed class QemuMicroVm : IMicroVm
         }
     }
 
-    private async Task BootAsync(QemuOptions options, MicroVmSpec spec, string accelerator, CancellationToken cancellationToken)
+    /// <summary>
+    /// Stops the machine for good and hands out the state of its CPU and devices; its memory stays with the process and is read by <see cref="OpenMemory"/>.
+    /// Only for a machine that was booted: its memory is shared, and so left out of the stream.
+    /// </summary>
+    public async Task<byte[]> SaveDevicesAsync(CancellationToken cancellationToken)
+    {
+        var qmp = _qmp!;
+        await qmp.ExecuteAsync("stop", null, cancellationToken);
+        await qmp.ExecuteAsync("migrate-set-capabilities", IgnoreShared, cancellationToken);
+        using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(_directory.Migration));
+        listener.Listen(1);
+
+        // The directory keeps others out; QEMU, which owns it, must be able to connect.
+        File.SetUnixFileMode(_directory.Migration, (UnixFileMode)0b110_110_110);
+        await qmp.ExecuteAsync("migrate", new Dictionary<string, object> { ["uri"] = "unix:" + _directory.Migration }, cancellationToken);
+        using var socket = await listener.AcceptAsync(cancellationToken);
+        await using var stream = new NetworkStream(socket);
+        using var devices = new MemoryStream();
+        await stream.CopyToAsync(devices, cancellationToken);
+        var state = (await qmp.ExecuteAsync("query-migrate", null, cancellationToken)).GetProperty("status").GetString();
+        while (state is "active" or "setup" or "device")
+        {
+            await Task.Delay(2, cancellationToken);
+            state = (await qmp.ExecuteAsync("query-migrate", null, cancellationToken)).GetProperty("status").GetString();
+        }
+
+        return state == "completed" ? devices.ToArray() : throw new IsolationException($"QEMU could not save microVM {Owner.VmId}: its migration ended as '{state}'");
+    }
+
+    /// <summary>The memory of a booted machine.</summary>
+    public SafeFileHandle OpenMemory()
+    {
+        var descriptors = $"/proc/{_process!.Id}/fd";
+        foreach (var link in Directory.EnumerateFiles(descriptors))
+        {
+            if (new System.IO.FileInfo(link).LinkTarget is { } target && target.Contains("memfd:memory-backend-memfd", StringComparison.Ordinal))
+            {
+                return File.OpenHandle(link);
+            }
+        }
+
+        throw new IsolationException($"The memory of microVM {Owner.VmId} was not found among the descriptors of its process.");
+    }
+
+    private static readonly Dictionary<string, object> IgnoreShared = new()
+    {
+        ["capabilities"] = new[] { new Dictionary<string, object> { ["capability"] = "x-ignore-shared", ["state"] = true } },
+    };
+
+    private async Task LoadDevicesAsync(QmpClient qmp, ReadOnlyMemory<byte> devices, CancellationToken cancellationToken)
+    {
+        await qmp.ExecuteAsync("migrate-set-capabilities", IgnoreShared, cancellationToken);
+        await qmp.ExecuteAsync("migrate-incoming", new Dictionary<string, object> { ["uri"] = "unix:" + _directory.Migration }, cancellationToken);
+        using (var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
+        {
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint(_directory.Migration), cancellationToken);
+            await using var stream = new NetworkStream(socket);
+            await stream.WriteAsync(devices, cancellationToken);
+            socket.Shutdown(SocketShutdown.Send);
+        }
+
+        while (true)
+        {
+            var status = (await qmp.ExecuteAsync("query-status", null, cancellationToken)).GetProperty("status").GetString();
+            if (status is "paused" or "prelaunch" or "postmigrate")
+            {
+                return;
+            }
+
+            if (status is not "inmigrate" || Exited.IsCompleted)
+            {
+                throw new IsolationException($"it did not take the golden snapshot: QEMU is '{status}'");
+            }
+
+            await Task.Delay(1, cancellationToken);
+        }
+    }
+
+    private async Task BringUpAsync(QemuOptions options, MicroVmSpec spec, string accelerator, LoadedGolden? golden, CancellationToken cancellationToken)
     {
         var limits = new CgroupLimits((long)(spec.MemoryMiB + options.OverheadMiB) << 20, Math.Max(0.1, spec.CpuLimit ?? spec.Vcpus), 64 + (spec.Vcpus * 2));
         var procs = _cgroups.Create(spec.Owner.VmId, limits);
-        _process = await Launcher.StartAsync(options.Binary, CommandLine.Build(spec, _directory, accelerator), spec, _directory, procs, _user?.UserId, kvm: accelerator == "kvm");
+        _process = await Launcher.StartAsync(options.Binary, CommandLine.Build(spec, _directory, accelerator, golden is not null), spec, _directory, procs, _user?.UserId, accelerator == "kvm", golden?.MemoryPath ?? "");
         _process.StandardInput.Close();
         _directory.Complete(spec.Owner, ProcessIdentity.Of(_process.Id));
         _ = _console.DrainAsync(_process.StandardOutput.BaseStream);
@@ -133,6 +214,12 @@ internal sealed class QemuMicroVm : IMicroVm
 
         _qmp = await UntilListeningAsync(t => QmpClient.ConnectAsync(_directory.Qmp, OnEvent, t), cancellationToken);
         var stream = await UntilListeningAsync(ConnectAgentAsync, cancellationToken);
+        if (golden is not null)
+        {
+            await LoadDevicesAsync(_qmp, golden.Devices, cancellationToken);
+            await _qmp.ExecuteAsync("cont", null, cancellationToken);
+        }
+
         var connecting = GuestConnection.ConnectAsync(
             stream, spec.Owner.VmId, new GuestConnectionOptions { HelloDeadline = TimeSpan.FromMinutes(5), HelloInterval = TimeSpan.FromMilliseconds(250) }, _logger, cancellationToken);
         if (await Task.WhenAny(connecting, Exited) != connecting)
@@ -155,7 +242,7 @@ internal sealed class QemuMicroVm : IMicroVm
             cancellationToken);
     }
 
-    public void Report(string accelerator, int attempts, TimeSpan duration) => StartReport = new MicroVmStartReport("boot", accelerator, attempts, duration);
+    public void Report(string method, string accelerator, int attempts, TimeSpan duration) => StartReport = new MicroVmStartReport(method, accelerator, attempts, duration);
 
     private async Task<Stream> ConnectAgentAsync(CancellationToken cancellationToken)
     {

@@ -30,6 +30,9 @@ internal sealed partial class VmDirectory
 
     public string Agent => Path.Combine(DirectoryPath, "agent");
 
+    /// <summary>Where the state of devices goes in or out.</summary>
+    public string Migration => Path.Combine(DirectoryPath, "state");
+
     private string OwnerFile => Path.Combine(DirectoryPath, "owner.json");
 
     /// <summary>Makes the directory, readable by nobody else, and writes down its owner.</summary>

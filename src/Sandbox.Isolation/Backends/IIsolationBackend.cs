@@ -1,3 +1,5 @@
+using Sandbox.Isolation.Images;
+
 namespace Sandbox.Isolation.Backends;
 
 /// <summary>
@@ -19,10 +21,22 @@ public interface IIsolationBackend
 
     /// <summary>
     /// Starts one microVM and returns once its agent has answered and has been reseeded, so that user code may run.
-    /// If it fails or is cancelled, everything it made has been removed again.
+    /// If it fails or is cancelled, everything it made has been removed again. A machine whose disk does not exist yet is cloned from the golden snapshot of
+    /// its image and sizes where this host has one, and booted where not.
     /// </summary>
     /// <exception cref="IsolationException">The microVM could not be started; the message says what and why.</exception>
     Task<IMicroVm> StartAsync(MicroVmSpec spec, CancellationToken cancellationToken);
+
+    /// <summary>The golden snapshot for an image and sizes, if this host has one that fits this host as it is now; else <see langword="null"/>.</summary>
+    Task<GoldenSnapshot?> FindGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken) => Task.FromResult<GoldenSnapshot?>(null);
+
+    /// <summary>
+    /// Boots the image once, warms its interpreters and snapshots it, unless there is such a snapshot already. Takes as long as a boot and the imports.
+    /// </summary>
+    /// <exception cref="IsolationException">The image did not boot, or could not be saved.</exception>
+    /// <exception cref="NotSupportedException">The backend has no <see cref="BackendCapabilities.Fork"/>.</exception>
+    Task<GoldenSnapshot> BuildGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken) =>
+        throw new NotSupportedException($"Backend '{Name}' makes no golden snapshots.");
 
     /// <summary>
     /// Kills and removes every microVM of this host (process, cgroup, directory, socket) that <paramref name="isLive"/> does not claim:

@@ -27,7 +27,7 @@ public interface IMicroVm : IAsyncDisposable
 public sealed record MicroVmExit(bool Expected, string Reason);
 
 /// <summary>How a microVM was started and how long the parts took.</summary>
-/// <param name="Method"><c>boot</c>, and later <c>clone</c> or <c>pool</c>.</param>
+/// <param name="Method"><c>boot</c>, or <c>clone</c> (of the golden snapshot).</param>
 /// <param name="Accelerator"><c>kvm</c> or <c>tcg</c>.</param>
 /// <param name="Attempts">1, or more where a boot had to be repeated.</param>
 /// <param name="Duration">From the call to an agent that is ready for user code.</param>

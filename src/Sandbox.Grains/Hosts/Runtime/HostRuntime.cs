@@ -101,6 +101,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         using (ExecutionContext.SuppressFlow())
         {
             _loops.Add(Task.Run(() => ProbeAsync(_stopping.Token), CancellationToken.None));
+            _loops.Add(Task.Run(() => EveryAsync(_options.GoldenPeriod, BuildGoldenAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.ReportPeriod, ReportAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.ReapPeriod, ReapAsync), CancellationToken.None));
         }

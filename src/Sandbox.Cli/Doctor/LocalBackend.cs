@@ -1,0 +1,28 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Qemu;
+using Sandbox.Server;
+
+namespace Sandbox.Cli.Doctor;
+
+/// <summary>The QEMU backend for a command that runs without a server.</summary>
+internal static class LocalBackend
+{
+    /// <param name="options">As the server of this machine would have them.</param>
+    /// <param name="purpose">Names the runtime directory and the cgroups: <c>[a-z0-9-]{1,20}</c>.</param>
+    public static QemuBackend Create(ServerOptions options, string purpose)
+    {
+        var images = new ImageStore(options.ImageRoot);
+        return new QemuBackend(
+            new QemuOptions
+            {
+                HostId = purpose,
+                CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
+                VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
+                RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
+                Accelerator = options.Accelerator,
+                ProbeImage = () => images.Templates is [var first, ..] ? images.FindCurrent(first) : null,
+            },
+            NullLogger<QemuBackend>.Instance);
+    }
+}

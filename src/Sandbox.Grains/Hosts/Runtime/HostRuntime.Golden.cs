@@ -1,0 +1,47 @@
+using Microsoft.Extensions.Logging;
+using Sandbox.Isolation.Backends;
+
+namespace Sandbox.Grains.Hosts.Runtime;
+
+/// <summary>Golden snapshots: where an image, QEMU or the processor has changed since they were made, new ones are. Until then sessions boot.</summary>
+internal sealed partial class HostRuntime
+{
+    private readonly HashSet<string> _goldenFailed = new(StringComparer.Ordinal);
+
+    private async Task BuildGoldenAsync(CancellationToken cancellationToken)
+    {
+        foreach (var backend in _backends.Values.Where(b => b.Capabilities.Fork))
+        {
+            if (!(await backend.ProbeAsync(cancellationToken)).Usable)
+            {
+                continue;
+            }
+
+            foreach (var image in Templates())
+            {
+                await BuildGoldenAsync(backend, _images.VersionDirectory(image.Template, image.Version), image, cancellationToken);
+            }
+        }
+    }
+
+    private async Task BuildGoldenAsync(IIsolationBackend backend, string directory, Isolation.Images.TemplateImage image, CancellationToken cancellationToken)
+    {
+        if (_goldenFailed.Contains(directory) || await backend.FindGoldenAsync(directory, image.Sizes, cancellationToken) is not null)
+        {
+            return;
+        }
+
+        try
+        {
+            _logger.LogInformation("Template {Template} {Version} has no golden snapshot for this host; it is booted once to make one", image.Template, image.Version);
+            var golden = await backend.BuildGoldenAsync(directory, image.Sizes, cancellationToken);
+            _logger.LogInformation("Golden snapshot {Fingerprint} of template {Template} is ready: {MiB} MiB", golden.Fingerprint, image.Template, golden.MemoryBytes >> 20);
+        }
+        catch (Exception e) when (!cancellationToken.IsCancellationRequested)
+        {
+            // Not again in this process: sessions boot, and a boot costs less than trying for ever.
+            _goldenFailed.Add(directory);
+            _logger.LogWarning(e, "The golden snapshot of template {Template} {Version} cannot be made on this host; its sessions boot", image.Template, image.Version);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Qemu.Golden;
+using Sandbox.Isolation.Qemu.Machine;
+
+namespace Sandbox.Isolation.Qemu;
+
+// Golden snapshots: made by booting once, used by every new microVM of the same image and sizes.
+public sealed partial class QemuBackend
+{
+    private readonly GoldenStore _golden;
+
+    /// <inheritdoc/>
+    public async Task<GoldenSnapshot?> FindGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken)
+    {
+        var verdict = await ProbeAsync(cancellationToken);
+        return verdict.Usable ? _golden.Find(imageDirectory, GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes)) : null;
+    }
+
+    /// <inheritdoc/>
+    public async Task<GoldenSnapshot> BuildGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken)
+    {
+        var verdict = await ProbeAsync(cancellationToken);
+        if (!verdict.Usable)
+        {
+            throw new IsolationException($"QEMU is not usable on this host: {verdict.Reason}");
+        }
+
+        var fingerprint = GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes);
+        return _golden.Find(imageDirectory, fingerprint)
+            ?? await _golden.BuildAsync(imageDirectory, fingerprint, (directory, ct) => SaveGoldenAsync(imageDirectory, fingerprint, sizes, verdict, directory, ct), cancellationToken);
+    }
+
+    private async Task<long> SaveGoldenAsync(string imageDirectory, string fingerprint, TemplateSizes sizes, BackendVerdict verdict, string directory, CancellationToken cancellationToken)
+    {
+        var spec = new MicroVmSpec
+        {
+            Owner = new MicroVmOwner($"golden-{fingerprint}-{Environment.ProcessId}", "", 0),
+            ImageDirectory = imageDirectory,
+            Vcpus = sizes.Vcpus,
+            MemoryMiB = sizes.MemoryMiB,
+            DiskMiB = sizes.DiskMiB,
+            DiskPath = Path.Combine(directory, GoldenStore.Disk),
+            Hostname = "sandbox",
+            AlwaysBoot = true,
+        };
+
+        // The reaper must not take a machine that no session owns for a leftover while it is being saved.
+        _starting[spec.Owner.VmId] = true;
+        try
+        {
+            await using var started = await StartAsync(spec, cancellationToken);
+            _starting[spec.Owner.VmId] = true;
+            var vm = (QemuMicroVm)started;
+            await WarmUp.RunAsync(vm.Guest, TemplateImage.Load(imageDirectory).Languages, _logger, cancellationToken);
+            var devices = await vm.SaveDevicesAsync(cancellationToken);
+            await File.WriteAllBytesAsync(Path.Combine(directory, GoldenStore.Devices), devices, cancellationToken);
+            using var memory = vm.OpenMemory();
+            using var file = File.OpenHandle(Path.Combine(directory, GoldenStore.Memory), FileMode.CreateNew, FileAccess.Write);
+            return SparseCopy.Copy(memory, file, (long)sizes.MemoryMiB << 20);
+        }
+        finally
+        {
+            _starting.TryRemove(spec.Owner.VmId, out _);
+        }
+    }
+
+    /// <summary>A clone of the golden snapshot, or <see langword="null"/> where there is none that fits or the clone failed: then the machine is booted.</summary>
+    private async Task<IMicroVm?> TryCloneAsync(MicroVmSpec spec, BackendVerdict verdict, Stopwatch clock, CancellationToken cancellationToken)
+    {
+        if (spec.AlwaysBoot || File.Exists(spec.DiskPath))
+        {
+            return null;
+        }
+
+        var sizes = new TemplateSizes { Vcpus = spec.Vcpus, MemoryMiB = spec.MemoryMiB, DiskMiB = spec.DiskMiB };
+        try
+        {
+            if (await FindGoldenAsync(spec.ImageDirectory, sizes, cancellationToken) is not { } golden)
+            {
+                return null;
+            }
+
+            var loaded = await _golden.LoadAsync(golden, cancellationToken);
+            await DataDisk.CopyAsync(Path.Combine(golden.Directory, GoldenStore.Disk), spec.DiskPath, cancellationToken);
+            var vm = await StartOnceAsync(spec, verdict.Accelerator, loaded, _options.CloneDeadline, cancellationToken);
+            vm.Report("clone", verdict.Accelerator, 1, clock.Elapsed);
+            return vm;
+        }
+        catch (Exception e) when (e is IsolationException or IOException or UnauthorizedAccessException)
+        {
+            // Nothing has run on the copied disk that anybody has seen: a boot makes its own.
+            _logger.LogWarning(e, "MicroVM {VmId} could not be cloned from the golden snapshot; it is booted", spec.Owner.VmId);
+            File.Delete(spec.DiskPath);
+            return null;
+        }
+    }
+}
