@@ -33,6 +33,30 @@ public sealed partial class QemuBackend
             ?? await _golden.BuildAsync(imageDirectory, fingerprint, (directory, ct) => SaveGoldenAsync(imageDirectory, fingerprint, sizes, verdict, directory, ct), cancellationToken);
     }
 
+    /// <inheritdoc/>
+    public async Task<IMicroVm?> PrepareAsync(MicroVmSpec spec, CancellationToken cancellationToken)
+    {
+        Check(spec);
+        var verdict = await ProbeAsync(cancellationToken);
+        if (!verdict.Usable || await TryCloneAsync(spec, verdict, Stopwatch.StartNew(), cancellationToken) is not { } vm)
+        {
+            return null;
+        }
+
+        try
+        {
+            await ((QemuMicroVm)vm).ParkAsync(cancellationToken);
+            return vm;
+        }
+        catch (Exception e)
+        {
+            await vm.DisposeAsync();
+            File.Delete(spec.DiskPath);
+            cancellationToken.ThrowIfCancellationRequested();
+            throw new IsolationException($"MicroVM {spec.Owner.VmId} could not be made ready for the warm pool: {e.Message}", e);
+        }
+    }
+
     private async Task<long> SaveGoldenAsync(string imageDirectory, string fingerprint, TemplateSizes sizes, BackendVerdict verdict, string directory, CancellationToken cancellationToken)
     {
         var spec = new MicroVmSpec

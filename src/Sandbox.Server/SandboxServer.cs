@@ -163,6 +163,7 @@ public sealed class SandboxServer : IAsyncDisposable
                 host.ImageRoot = options.ImageRoot;
                 host.MemoryMiB = options.MemoryMiB;
                 host.MaxMicroVms = options.MaxMicroVms;
+                host.WarmPoolCeiling = options.WarmPool;
             },
             sessions =>
             {

@@ -67,6 +67,9 @@ public sealed record ServerOptions
     /// <summary>Most microVMs at once; 0: by cores.</summary>
     public int MaxMicroVms { get; init; }
 
+    /// <summary>Machines that wait for sessions in each template's warm pool, at most; see <see cref="Sandbox.Grains.HostOptions.WarmPoolCeiling"/>. 0: none.</summary>
+    public int WarmPool { get; init; } = 4;
+
     /// <summary>Idle timeout of sessions that name none.</summary>
     public TimeSpan DefaultIdleTimeout { get; init; } = TimeSpan.FromMinutes(30);
 

@@ -29,6 +29,7 @@ public static class ServerSettings
         ["orleansGatewayPort"] = (o, v) => o with { OrleansGatewayPort = (int)Number(v, 0, 65535) },
         ["accelerator"] = (o, v) => o with { Accelerator = v is "auto" or "kvm" or "tcg" ? v : throw new FormatException("auto, kvm or tcg") },
         ["memoryMiB"] = (o, v) => o with { MemoryMiB = (int)Number(v, 0, int.MaxValue) },
+        ["warmPool"] = (o, v) => o with { WarmPool = (int)Number(v, 0, 1000) },
         ["maxMicroVms"] = (o, v) => o with { MaxMicroVms = (int)Number(v, 0, 100_000) },
         ["defaultIdleTimeoutSeconds"] = (o, v) => o with { DefaultIdleTimeout = TimeSpan.FromSeconds(Number(v, 1, 30 * 86400)) },
         ["defaultMaxLifetimeSeconds"] = (o, v) => o with { DefaultMaxLifetime = TimeSpan.FromSeconds(Number(v, 1, 365 * 86400)) },

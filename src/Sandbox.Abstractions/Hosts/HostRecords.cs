@@ -33,6 +33,9 @@ public sealed record HostReport
 
     /// <summary>It takes no new sessions (it is shutting down).</summary>
     [Id(9)] public bool Draining { get; init; }
+
+    /// <summary>Machines ready in the warm pool of each template.</summary>
+    [Id(10)] public IReadOnlyDictionary<string, int> Warm { get; init; } = new Dictionary<string, int>();
 }
 
 /// <summary>A backend on a host.</summary>

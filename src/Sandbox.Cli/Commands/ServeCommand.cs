@@ -33,6 +33,7 @@ internal static class ServeCommand
             (new("--orleans-gateway-port") { Description = "Port for Orleans clients; default: a free one", HelpName = "PORT" }, "orleansGatewayPort"),
             (new("--accelerator") { Description = "auto (default), kvm or tcg", HelpName = "NAME" }, "accelerator"),
             (new("--max-memory") { Description = "Memory of all microVMs together, in MiB", HelpName = "MIB" }, "memoryMiB"),
+            (new("--warm-pool") { Description = "Most warm microVMs kept ready for each template; 0: none", HelpName = "N" }, "warmPool"),
             (new("--max-microvms") { Description = "Most microVMs at once", HelpName = "N" }, "maxMicroVms"),
             (new("--bootstrap-key") { Description = "Write a first API key of the tenant 'default' to this file (mode 0600) if there is none yet", HelpName = "FILE" }, "bootstrapKeyFile"),
         };

@@ -38,6 +38,15 @@ public sealed class HostOptions
     /// <summary>How often the host looks whether a template lacks its golden snapshot, and makes it.</summary>
     public TimeSpan GoldenPeriod { get; set; } = TimeSpan.FromMinutes(1);
 
+    /// <summary>Machines that each template's warm pool keeps ready at least, where memory allows. Default 1.</summary>
+    public int WarmPoolFloor { get; set; } = 1;
+
+    /// <summary>Machines that a warm pool keeps ready at most, however many sessions arrive. 0: no pools. Default 4.</summary>
+    public int WarmPoolCeiling { get; set; } = 4;
+
+    /// <summary>How often pools are looked after.</summary>
+    public TimeSpan PoolPeriod { get; set; } = TimeSpan.FromMilliseconds(500);
+
     /// <summary>How long one request to a guest agent may take.</summary>
     public TimeSpan GuestRequestTimeout { get; set; } = TimeSpan.FromSeconds(25);
 

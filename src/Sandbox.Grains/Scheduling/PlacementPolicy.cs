@@ -38,10 +38,11 @@ internal static class PlacementPolicy
                 $"No host can take a session of template '{request.Template}' with {request.MemoryMiB} MiB ({looked}).");
         }
 
-        // The preferred host first, then hardware virtualisation, then the most free memory; ids break ties, so that the choice can be repeated.
+        // The preferred host first, then hardware virtualisation, then one with a warm machine, then the most free memory; ids break ties, so that the choice can be repeated.
         var (chosen, use) = fitting
             .OrderByDescending(f => f.Host.HostId == request.PreferredHost)
             .ThenByDescending(f => f.Backend.Accelerator == "kvm")
+            .ThenByDescending(f => f.Host.Warm.GetValueOrDefault(request.Template) > 0)
             .ThenByDescending(f => f.Host.MemoryMiB - f.Host.MemoryLeasedMiB)
             .ThenBy(f => f.Host.HostId, StringComparer.Ordinal)
             .First();

@@ -4,7 +4,6 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using Google.Protobuf;
 using Microsoft.Extensions.Logging;
-using Microsoft.Win32.SafeHandles;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
@@ -15,7 +14,7 @@ using Sandbox.Isolation.Qemu.Qmp;
 namespace Sandbox.Isolation.Qemu.Machine;
 
 /// <summary>One QEMU process and everything it holds on the host.</summary>
-internal sealed class QemuMicroVm : IMicroVm
+internal sealed partial class QemuMicroVm : IMicroVm
 {
     private readonly VmDirectory _directory;
     private readonly CgroupTree _cgroups;
@@ -29,13 +28,15 @@ internal sealed class QemuMicroVm : IMicroVm
     private QmpClient? _qmp;
     private GuestConnection? _guest;
     private string? _guestSaid;
+    private ProcessIdentity? _identity;
+    private string _diskPath = "";
     private bool _expected;
     private bool _disposed;
 
     private QemuMicroVm(MicroVmOwner owner, VmDirectory directory, CgroupTree cgroups, UserIds.Lease? user, ILogger logger) =>
         (Owner, _directory, _cgroups, _user, _logger) = (owner, directory, cgroups, user, logger);
 
-    public MicroVmOwner Owner { get; }
+    public MicroVmOwner Owner { get; private set; }
 
     public IGuest Guest => _guest ?? throw new InvalidOperationException("The microVM has not started.");
 
@@ -122,92 +123,15 @@ internal sealed class QemuMicroVm : IMicroVm
         }
     }
 
-    /// <summary>
-    /// Stops the machine for good and hands out the state of its CPU and devices; its memory stays with the process and is read by <see cref="OpenMemory"/>.
-    /// Only for a machine that was booted: its memory is shared, and so left out of the stream.
-    /// </summary>
-    public async Task<byte[]> SaveDevicesAsync(CancellationToken cancellationToken)
-    {
-        var qmp = _qmp!;
-        await qmp.ExecuteAsync("stop", null, cancellationToken);
-        await qmp.ExecuteAsync("migrate-set-capabilities", IgnoreShared, cancellationToken);
-        using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        listener.Bind(new UnixDomainSocketEndPoint(_directory.Migration));
-        listener.Listen(1);
-
-        // The directory keeps others out; QEMU, which owns it, must be able to connect.
-        File.SetUnixFileMode(_directory.Migration, (UnixFileMode)0b110_110_110);
-        await qmp.ExecuteAsync("migrate", new Dictionary<string, object> { ["uri"] = "unix:" + _directory.Migration }, cancellationToken);
-        using var socket = await listener.AcceptAsync(cancellationToken);
-        await using var stream = new NetworkStream(socket);
-        using var devices = new MemoryStream();
-        await stream.CopyToAsync(devices, cancellationToken);
-        var state = (await qmp.ExecuteAsync("query-migrate", null, cancellationToken)).GetProperty("status").GetString();
-        while (state is "active" or "setup" or "device")
-        {
-            await Task.Delay(2, cancellationToken);
-            state = (await qmp.ExecuteAsync("query-migrate", null, cancellationToken)).GetProperty("status").GetString();
-        }
-
-        return state == "completed" ? devices.ToArray() : throw new IsolationException($"QEMU could not save microVM {Owner.VmId}: its migration ended as '{state}'");
-    }
-
-    /// <summary>The memory of a booted machine.</summary>
-    public SafeFileHandle OpenMemory()
-    {
-        var descriptors = $"/proc/{_process!.Id}/fd";
-        foreach (var link in Directory.EnumerateFiles(descriptors))
-        {
-            if (new System.IO.FileInfo(link).LinkTarget is { } target && target.Contains("memfd:memory-backend-memfd", StringComparison.Ordinal))
-            {
-                return File.OpenHandle(link);
-            }
-        }
-
-        throw new IsolationException($"The memory of microVM {Owner.VmId} was not found among the descriptors of its process.");
-    }
-
-    private static readonly Dictionary<string, object> IgnoreShared = new()
-    {
-        ["capabilities"] = new[] { new Dictionary<string, object> { ["capability"] = "x-ignore-shared", ["state"] = true } },
-    };
-
-    private async Task LoadDevicesAsync(QmpClient qmp, ReadOnlyMemory<byte> devices, CancellationToken cancellationToken)
-    {
-        await qmp.ExecuteAsync("migrate-set-capabilities", IgnoreShared, cancellationToken);
-        await qmp.ExecuteAsync("migrate-incoming", new Dictionary<string, object> { ["uri"] = "unix:" + _directory.Migration }, cancellationToken);
-        using (var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
-        {
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint(_directory.Migration), cancellationToken);
-            await using var stream = new NetworkStream(socket);
-            await stream.WriteAsync(devices, cancellationToken);
-            socket.Shutdown(SocketShutdown.Send);
-        }
-
-        while (true)
-        {
-            var status = (await qmp.ExecuteAsync("query-status", null, cancellationToken)).GetProperty("status").GetString();
-            if (status is "paused" or "prelaunch" or "postmigrate")
-            {
-                return;
-            }
-
-            if (status is not "inmigrate" || Exited.IsCompleted)
-            {
-                throw new IsolationException($"it did not take the golden snapshot: QEMU is '{status}'");
-            }
-
-            await Task.Delay(1, cancellationToken);
-        }
-    }
-
     private async Task BringUpAsync(QemuOptions options, MicroVmSpec spec, string accelerator, LoadedGolden? golden, CancellationToken cancellationToken)
     {
         var limits = new CgroupLimits((long)(spec.MemoryMiB + options.OverheadMiB) << 20, Math.Max(0.1, spec.CpuLimit ?? spec.Vcpus), 64 + (spec.Vcpus * 2));
         var procs = _cgroups.Create(spec.Owner.VmId, limits);
         _process = await Launcher.StartAsync(options.Binary, CommandLine.Build(spec, _directory, accelerator, golden is not null), spec, _directory, procs, _user?.UserId, accelerator == "kvm", golden?.MemoryPath ?? "");
         _process.StandardInput.Close();
-        _directory.Complete(spec.Owner, ProcessIdentity.Of(_process.Id));
+        _identity = ProcessIdentity.Of(_process.Id);
+        _diskPath = spec.DiskPath;
+        _directory.Complete(spec.Owner, _identity);
         _ = _console.DrainAsync(_process.StandardOutput.BaseStream);
         var errors = _errors.DrainAsync(_process.StandardError.BaseStream);
         _ = WatchAsync(_process, errors);
@@ -228,19 +152,21 @@ internal sealed class QemuMicroVm : IMicroVm
         }
 
         _guest = await connecting;
-        await _guest.RequestAsync(
-            new Request
-            {
-                Reseed = new Reseed
-                {
-                    Entropy = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(64)),
-                    UnixNanos = (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * 100,
-                    Hostname = spec.Hostname,
-                    SessionId = spec.Owner.SessionId,
-                },
-            },
-            cancellationToken);
+        await ReseedAsync(spec.Hostname, spec.Owner.SessionId, cancellationToken);
     }
+
+    private Task ReseedAsync(string hostname, string sessionId, CancellationToken cancellationToken) => _guest!.RequestAsync(
+        new Request
+        {
+            Reseed = new Reseed
+            {
+                Entropy = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(64)),
+                UnixNanos = (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * 100,
+                Hostname = hostname,
+                SessionId = sessionId,
+            },
+        },
+        cancellationToken);
 
     public void Report(string method, string accelerator, int attempts, TimeSpan duration) => StartReport = new MicroVmStartReport(method, accelerator, attempts, duration);
 

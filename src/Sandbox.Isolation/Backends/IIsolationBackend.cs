@@ -27,6 +27,13 @@ public interface IIsolationBackend
     /// <exception cref="IsolationException">The microVM could not be started; the message says what and why.</exception>
     Task<IMicroVm> StartAsync(MicroVmSpec spec, CancellationToken cancellationToken);
 
+    /// <summary>
+    /// Clones a machine for the warm pool: run once, because the first run of a clone is slow, and stopped. It serves nobody until <see cref="IMicroVm.ClaimAsync"/>.
+    /// </summary>
+    /// <returns>The machine, or <see langword="null"/> where there is no golden snapshot to clone.</returns>
+    /// <exception cref="IsolationException">The machine could not be cloned.</exception>
+    Task<IMicroVm?> PrepareAsync(MicroVmSpec spec, CancellationToken cancellationToken) => Task.FromResult<IMicroVm?>(null);
+
     /// <summary>The golden snapshot for an image and sizes, if this host has one that fits this host as it is now; else <see langword="null"/>.</summary>
     Task<GoldenSnapshot?> FindGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken) => Task.FromResult<GoldenSnapshot?>(null);
 

@@ -127,15 +127,7 @@ internal sealed partial class HostRuntime
         deadline.CancelAfter(_options.StartTimeout);
         try
         {
-            await _starts.WaitAsync(deadline.Token);
-            try
-            {
-                return await BootAsync(machine, deadline.Token);
-            }
-            finally
-            {
-                _starts.Release();
-            }
+            return await BootAsync(machine, deadline.Token);
         }
         catch (OperationCanceledException) when (deadline.IsCancellationRequested)
         {
@@ -175,18 +167,21 @@ internal sealed partial class HostRuntime
         var disk = Path.Combine(directory, "disk.img");
         var diskExisted = File.Exists(disk);
 
-        machine.Machine = await backend.StartAsync(
-            new MicroVmSpec
-            {
-                Owner = new MicroVmOwner(machine.VmId, start.SessionId, start.Generation),
-                ImageDirectory = image,
-                Vcpus = start.Vcpus,
-                MemoryMiB = start.MemoryMiB,
-                DiskMiB = start.DiskMiB,
-                DiskPath = disk,
-                Hostname = "sandbox-" + start.SessionId[^8..],
-            },
-            cancellationToken);
+        var hostname = "sandbox-" + start.SessionId[^8..];
+        machine.Machine = (diskExisted ? null : await TryClaimAsync(machine, image, disk, hostname, cancellationToken))
+            ?? await StartNewAsync(
+                backend,
+                new MicroVmSpec
+                {
+                    Owner = new MicroVmOwner(machine.VmId, start.SessionId, start.Generation),
+                    ImageDirectory = image,
+                    Vcpus = start.Vcpus,
+                    MemoryMiB = start.MemoryMiB,
+                    DiskMiB = start.DiskMiB,
+                    DiskPath = disk,
+                    Hostname = hostname,
+                },
+                cancellationToken);
 
         var report = machine.Machine.StartReport;
         var verdict = await backend.ProbeAsync(cancellationToken);
@@ -198,6 +193,20 @@ internal sealed partial class HostRuntime
             DiskExisted = diskExisted,
             Warnings = verdict.Warnings,
         };
+    }
+
+    /// <summary>Clones or boots, when its turn has come.</summary>
+    private async Task<IMicroVm> StartNewAsync(IIsolationBackend backend, MicroVmSpec spec, CancellationToken cancellationToken)
+    {
+        await _starts.WaitAsync(cancellationToken);
+        try
+        {
+            return await backend.StartAsync(spec, cancellationToken);
+        }
+        finally
+        {
+            _starts.Release();
+        }
     }
 
     /// <summary>Follows a machine to its end, whatever that is, and removes it.</summary>

@@ -27,9 +27,15 @@ internal sealed partial class HostRuntime
 
     private bool IsOurs(MicroVmOwner owner)
     {
+        if (_pools.Values.Any(p => p.Owns(owner.VmId)))
+        {
+            return true;
+        }
+
         lock (_gate)
         {
-            return _machines.TryGetValue(owner.VmId, out var machine) && machine.Generation == owner.Generation;
+            return (_machines.TryGetValue(owner.VmId, out var machine) && machine.Generation == owner.Generation)
+                || _machines.Values.Any(m => m.ClaimedVmId == owner.VmId);
         }
     }
 

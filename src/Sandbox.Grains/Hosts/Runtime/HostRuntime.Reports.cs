@@ -29,6 +29,7 @@ internal sealed partial class HostRuntime
                 Backends = [.. _backends.Values.Select(Describe)],
                 Templates = templates.ToDictionary(t => t.Template, t => t.Version, StringComparer.Ordinal),
                 Draining = _draining,
+                Warm = _pools.GroupBy(p => p.Key.Template, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Sum(p => p.Value.Ready), StringComparer.Ordinal),
             };
         }
     }

@@ -91,6 +91,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
                 $"The data directory {_options.DataDirectory} is in use by another process. Stop it, or give this one a directory of its own.", e);
         }
 
+        PreparePools();
         _ledger = new GenerationLedger(Path.Combine(_options.DataDirectory, "generations.journal"), _clock);
         return Task.CompletedTask;
     }
@@ -102,6 +103,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         {
             _loops.Add(Task.Run(() => ProbeAsync(_stopping.Token), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.GoldenPeriod, BuildGoldenAsync), CancellationToken.None));
+            _loops.Add(Task.Run(() => EveryAsync(_options.PoolPeriod, AdjustPoolsAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.ReportPeriod, ReportAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.ReapPeriod, ReapAsync), CancellationToken.None));
         }
@@ -128,6 +130,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         // Machines are killed whatever the token says: leaving them is worse than stopping late.
         await Task.WhenAll(live.Select(m => m.Removed)).WaitAsync(TimeSpan.FromSeconds(30), CancellationToken.None)
             .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.WhenAll(_pools.Values.Select(p => p.DisposeAsync().AsTask())).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.WhenAll(_loops).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         _ledger?.Dispose();
         _directoryLock?.Dispose();

@@ -15,6 +15,9 @@ internal sealed class LiveMicroVm(string vmId, MicroVmStart start)
 
     public MicroVmStart Start => start;
 
+    /// <summary>Id of the warm machine that serves it, if it was claimed from a pool: what its process and directory are named after.</summary>
+    public string? ClaimedVmId { get; set; }
+
     public string SessionId => start.SessionId;
 
     public long Generation => start.Generation;

@@ -1,0 +1,17 @@
+using Orleans.Placement;
+using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts.Placement;
+using Sandbox.Grains.Hosts.Runtime;
+
+namespace Sandbox.Grains.Hosts;
+
+/// <summary>One template's warm pool on one host, made callable from the cluster. Holds nothing: the runtime does.</summary>
+[HostPinned, Immovable]
+internal sealed class WarmPoolGrain(HostRuntime runtime) : Grain, IWarmPoolGrain
+{
+    public Task<WarmPoolReport> GetAsync()
+    {
+        var key = this.GetPrimaryKeyString();
+        return Task.FromResult(runtime.PoolReport(key[(key.IndexOf('/', StringComparison.Ordinal) + 1)..]));
+    }
+}
