@@ -119,6 +119,40 @@ public sealed class GoldenTests(BackendFixture fixture) : IClassFixture<BackendF
         Assert.Empty(Directory.GetDirectories(Path.GetDirectoryName(both[0].Directory)!, "partial-*"));
     }
 
+    [Fact]
+    public async Task A_machine_of_the_pool_waits_stopped_and_serves_its_claimant_or_says_that_it_is_dead()
+    {
+        await fixture.BuildGoldenAsync(Sizes);
+        var spec = fixture.Spec(Sizes.MemoryMiB, Sizes.DiskMiB);
+        await using (var vm = await fixture.Backend.PrepareAsync(spec, Ct))
+        {
+            var disk = spec.DiskPath + ".claimed";
+            await vm!.ClaimAsync(new MicroVmClaim("ses_claimant", 3, "claimant", disk), Ct);
+
+            Assert.Equal("pool", vm.StartReport.Method);
+            Assert.Equal(new MicroVmOwner(spec.Owner.VmId, "ses_claimant", 3), vm.Owner);
+            Assert.Equal("claimant\n", (await ShellAsync(vm, "hostname")).Stdout);
+            Assert.True(File.Exists(disk) && !File.Exists(spec.DiskPath));
+
+            // The reaper goes by the claimant now.
+            Assert.Empty(await fixture.Backend.ReapAsync(o => o == vm.Owner, Ct));
+        }
+
+        spec = fixture.Spec(Sizes.MemoryMiB, Sizes.DiskMiB);
+        await using var dead = await fixture.Backend.PrepareAsync(spec, Ct);
+        foreach (var process in System.Diagnostics.Process.GetProcesses().Where(p => p.ProcessName.StartsWith("qemu-system", StringComparison.Ordinal)))
+        {
+            if (File.ReadAllText($"/proc/{process.Id}/cmdline").Contains($"/{fixture.Options.HostId}/vm-{spec.Owner.VmId}/", StringComparison.Ordinal))
+            {
+                process.Kill();
+            }
+        }
+
+        await dead!.Exited;
+        var error = await Assert.ThrowsAsync<IsolationException>(() => dead.ClaimAsync(new MicroVmClaim("ses_other", 1, "other", spec.DiskPath + ".claimed"), Ct));
+        Assert.Contains("is dead", error.Message, StringComparison.Ordinal);
+    }
+
     private Task<IMicroVm> CloneAsync() => fixture.Backend.StartAsync(fixture.Spec(Sizes.MemoryMiB, Sizes.DiskMiB), Ct);
 
     private static Task MakeContextAsync(IMicroVm vm, string id, string language) =>

@@ -22,7 +22,7 @@ public sealed class TwoSiloTests
 
         var migrated = await CommandLine.RunAsync(Nothing, "/tmp", "db", "migrate", "--connection", postgres.ConnectionString);
         Assert.True(migrated.ExitCode == 0, migrated.Stderr);
-        string[] cluster = ["--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--max-memory", "4096"];
+        string[] cluster = ["--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--max-memory", "4096", "--warm-pool", "0"];
         await using var a = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-a"]);
         await using var b = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-b"]);
         await UntilBothHostsReportAsync(b);

@@ -61,7 +61,7 @@ public sealed class RestartTests
     [Fact]
     public async Task A_deleted_session_leaves_no_process_disk_or_output()
     {
-        await using var server = await SandboxServer.StartAsync();
+        await using var server = await SandboxServer.StartAsync(null, "--warm-pool", "0");
         var session = Text(await server.Api.CreateSessionAsync(), "id");
         await server.Api.ShellAsync(session, "echo something");
         var machines = MachinesOf(server.ProcessId);

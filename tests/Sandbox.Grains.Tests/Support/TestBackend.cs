@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
+using Sandbox.Isolation.Images;
 
 namespace Sandbox.Grains.Tests.Support;
 
@@ -11,7 +12,10 @@ internal sealed class TestBackend(string name = "test") : IIsolationBackend
 
     public string Name => name;
 
-    public BackendCapabilities Capabilities => new(MemorySnapshot: false, Fork: false, Network: false, HardwareIsolation: true);
+    /// <summary>Whether it has golden snapshots, and so warm machines. May be changed while the host runs.</summary>
+    public bool Warm { get; set; }
+
+    public BackendCapabilities Capabilities => new(MemorySnapshot: false, Fork: Warm, Network: false, HardwareIsolation: true);
 
     /// <summary>Machines alive now, by microVM id.</summary>
     public ConcurrentDictionary<string, TestMicroVm> Live { get; } = new();
@@ -43,6 +47,16 @@ internal sealed class TestBackend(string name = "test") : IIsolationBackend
         return machine;
     }
 
+    public Task<GoldenSnapshot?> FindGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken) =>
+        Task.FromResult(Warm ? new GoldenSnapshot("0123456789abcdef", imageDirectory, DateTimeOffset.UnixEpoch, 1) : null);
+
+    public async Task<IMicroVm?> PrepareAsync(MicroVmSpec spec, CancellationToken cancellationToken)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(spec.DiskPath)!);
+        await File.WriteAllTextAsync(spec.DiskPath, "", cancellationToken);
+        return Live[spec.Owner.VmId] = new TestMicroVm(this, spec);
+    }
+
     public Task<IReadOnlyList<ReapedMicroVm>> ReapAsync(Func<MicroVmOwner, bool> isLive, CancellationToken cancellationToken) =>
         Task.FromResult<IReadOnlyList<ReapedMicroVm>>([]);
 
@@ -54,7 +68,7 @@ internal sealed class TestMicroVm(TestBackend backend, MicroVmSpec spec) : IMicr
 {
     private readonly TaskCompletionSource<MicroVmExit> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    public MicroVmOwner Owner => spec.Owner;
+    public MicroVmOwner Owner { get; private set; } = spec.Owner;
 
     public MicroVmSpec Spec => spec;
 
@@ -64,7 +78,7 @@ internal sealed class TestMicroVm(TestBackend backend, MicroVmSpec spec) : IMicr
 
     public Task<MicroVmExit> Exited => _exited.Task;
 
-    public MicroVmStartReport StartReport => new("boot", "tcg", 1, TimeSpan.FromMilliseconds(1));
+    public MicroVmStartReport StartReport { get; private set; } = new("boot", "tcg", 1, TimeSpan.FromMilliseconds(1));
 
     /// <summary>The machine dies by itself.</summary>
     public void Crash(string reason)
@@ -72,6 +86,19 @@ internal sealed class TestMicroVm(TestBackend backend, MicroVmSpec spec) : IMicr
         backend.Live.TryRemove(Owner.VmId, out _);
         _exited.TrySetResult(new MicroVmExit(false, reason));
         TestGuest.Close("the channel closed");
+    }
+
+    public Task ClaimAsync(MicroVmClaim claim, CancellationToken cancellationToken)
+    {
+        if (_exited.Task.IsCompleted)
+        {
+            throw new IsolationException("It is dead.");
+        }
+
+        File.Move(spec.DiskPath, claim.DiskPath);
+        Owner = Owner with { SessionId = claim.SessionId, Generation = claim.Generation };
+        StartReport = StartReport with { Method = "pool" };
+        return Task.CompletedTask;
     }
 
     public ValueTask DisposeAsync()
