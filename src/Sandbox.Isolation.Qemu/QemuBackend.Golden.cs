@@ -51,7 +51,7 @@ public sealed partial class QemuBackend
         catch (Exception e)
         {
             await vm.DisposeAsync();
-            File.Delete(spec.DiskPath);
+            RemoveDisk(spec);
             cancellationToken.ThrowIfCancellationRequested();
             throw new IsolationException($"MicroVM {spec.Owner.VmId} could not be made ready for the warm pool: {e.Message}", e);
         }
@@ -117,8 +117,19 @@ public sealed partial class QemuBackend
         {
             // Nothing has run on the copied disk that anybody has seen: a boot makes its own.
             _logger.LogWarning(e, "MicroVM {VmId} could not be cloned from the golden snapshot; it is booted", spec.Owner.VmId);
-            File.Delete(spec.DiskPath);
+            RemoveDisk(spec);
             return null;
         }
+        catch
+        {
+            RemoveDisk(spec);
+            throw;
+        }
+    }
+
+    private static void RemoveDisk(MicroVmSpec spec)
+    {
+        File.Delete(spec.DiskPath);
+        File.Delete(spec.DiskPath + DataDisk.Partial);
     }
 }

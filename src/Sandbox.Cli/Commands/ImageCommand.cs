@@ -70,6 +70,8 @@ internal static class ImageCommand
                 return;
             }
 
+            // What a build that was killed has left: its machine died with it, its directory and cgroup did not. The id of a machine ends with its maker's process id.
+            await backend.ReapAsync(owner => Directory.Exists("/proc/" + owner.VmId.Split('-')[^1]), cancellationToken);
             say.Note("booting the image once for its golden snapshot");
             var clock = Stopwatch.StartNew();
             var golden = await backend.BuildGoldenAsync(result.Directory, result.Image.Sizes, cancellationToken);

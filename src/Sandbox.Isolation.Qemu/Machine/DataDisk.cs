@@ -10,6 +10,9 @@ namespace Sandbox.Isolation.Qemu.Machine;
 /// </summary>
 internal sealed class DataDisk(string cacheDirectory)
 {
+    /// <summary>What a disk that is being written is called, behind its own name.</summary>
+    public const string Partial = ".partial";
+
     private readonly SemaphoreSlim _formatting = new(1, 1);
 
     /// <summary>Makes the disk if it is not there. Returns whether it was.</summary>
@@ -34,7 +37,7 @@ internal sealed class DataDisk(string cacheDirectory)
     public static async Task CopyAsync(string from, string path, CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        var partial = path + ".partial";
+        var partial = path + Partial;
         await RunAsync(cancellationToken, "cp", "--sparse=always", "--reflink=auto", from, partial);
         File.SetUnixFileMode(partial, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         File.Move(partial, path);
@@ -78,8 +81,20 @@ internal sealed class DataDisk(string cacheDirectory)
         }
 
         using var process = Process.Start(start)!;
-        var error = await process.StandardError.ReadToEndAsync(cancellationToken);
-        await process.WaitForExitAsync(cancellationToken);
+        string error;
+        try
+        {
+            error = await process.StandardError.ReadToEndAsync(cancellationToken);
+            await process.WaitForExitAsync(cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            // It must not go on writing a file that is being removed.
+            process.Kill();
+            await process.WaitForExitAsync(CancellationToken.None);
+            throw;
+        }
+
         if (process.ExitCode != 0)
         {
             throw new IsolationException($"Cannot make the session's disk: {command[0]} failed: {error.Trim()}");
