@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Backends;
@@ -11,26 +12,21 @@ namespace Sandbox.Isolation.Qemu;
 public sealed partial class QemuBackend
 {
     private readonly GoldenStore _golden;
+    private readonly ConcurrentDictionary<string, bool> _saving = new(StringComparer.Ordinal);
 
     /// <inheritdoc/>
     public async Task<GoldenSnapshot?> FindGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken)
     {
         var verdict = await ProbeAsync(cancellationToken);
-        return verdict.Usable ? _golden.Find(imageDirectory, GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes)) : null;
+        return verdict.Usable ? _golden.Find(imageDirectory, FingerprintOf(verdict, imageDirectory, sizes)) : null;
     }
 
     /// <inheritdoc/>
     public async Task<GoldenSnapshot> BuildGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken)
     {
-        var verdict = await ProbeAsync(cancellationToken);
-        if (!verdict.Usable)
-        {
-            throw new IsolationException($"QEMU is not usable on this host: {verdict.Reason}");
-        }
-
-        var fingerprint = GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes);
+        var fingerprint = FingerprintOf(await RequireUsableAsync(cancellationToken), imageDirectory, sizes);
         return _golden.Find(imageDirectory, fingerprint)
-            ?? await _golden.BuildAsync(imageDirectory, fingerprint, (directory, ct) => SaveGoldenAsync(imageDirectory, fingerprint, sizes, verdict, directory, ct), cancellationToken);
+            ?? await _golden.BuildAsync(imageDirectory, fingerprint, (directory, ct) => SaveGoldenAsync(imageDirectory, fingerprint, sizes, directory, ct), cancellationToken);
     }
 
     /// <inheritdoc/>
@@ -57,7 +53,11 @@ public sealed partial class QemuBackend
         }
     }
 
-    private async Task<long> SaveGoldenAsync(string imageDirectory, string fingerprint, TemplateSizes sizes, BackendVerdict verdict, string directory, CancellationToken cancellationToken)
+    private static string FingerprintOf(BackendVerdict verdict, string imageDirectory, TemplateSizes sizes) =>
+        GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes);
+
+    /// <summary>Under the maker's lock there is no snapshot yet, so what is started here is booted.</summary>
+    private async Task<long> SaveGoldenAsync(string imageDirectory, string fingerprint, TemplateSizes sizes, string directory, CancellationToken cancellationToken)
     {
         var spec = new MicroVmSpec
         {
@@ -68,15 +68,13 @@ public sealed partial class QemuBackend
             DiskMiB = sizes.DiskMiB,
             DiskPath = Path.Combine(directory, GoldenStore.Disk),
             Hostname = "sandbox",
-            AlwaysBoot = true,
         };
 
         // The reaper must not take a machine that no session owns for a leftover while it is being saved.
-        _starting[spec.Owner.VmId] = true;
+        _saving[spec.Owner.VmId] = true;
         try
         {
             await using var started = await StartAsync(spec, cancellationToken);
-            _starting[spec.Owner.VmId] = true;
             var vm = (QemuMicroVm)started;
             await WarmUp.RunAsync(vm.Guest, TemplateImage.Load(imageDirectory).Languages, _logger, cancellationToken);
             var devices = await vm.SaveDevicesAsync(cancellationToken);
@@ -87,14 +85,14 @@ public sealed partial class QemuBackend
         }
         finally
         {
-            _starting.TryRemove(spec.Owner.VmId, out _);
+            _saving.TryRemove(spec.Owner.VmId, out _);
         }
     }
 
     /// <summary>A clone of the golden snapshot, or <see langword="null"/> where there is none that fits or the clone failed: then the machine is booted.</summary>
     private async Task<IMicroVm?> TryCloneAsync(MicroVmSpec spec, BackendVerdict verdict, Stopwatch clock, CancellationToken cancellationToken)
     {
-        if (spec.AlwaysBoot || File.Exists(spec.DiskPath))
+        if (File.Exists(spec.DiskPath))
         {
             return null;
         }
@@ -102,7 +100,7 @@ public sealed partial class QemuBackend
         var sizes = new TemplateSizes { Vcpus = spec.Vcpus, MemoryMiB = spec.MemoryMiB, DiskMiB = spec.DiskMiB };
         try
         {
-            if (await FindGoldenAsync(spec.ImageDirectory, sizes, cancellationToken) is not { } golden)
+            if (_golden.Find(spec.ImageDirectory, FingerprintOf(verdict, spec.ImageDirectory, sizes)) is not { } golden)
             {
                 return null;
             }

@@ -50,12 +50,7 @@ public sealed partial class QemuBackend : IIsolationBackend
     public async Task<IMicroVm> StartAsync(MicroVmSpec spec, CancellationToken cancellationToken)
     {
         Check(spec);
-        var verdict = await ProbeAsync(cancellationToken);
-        if (!verdict.Usable)
-        {
-            throw new IsolationException($"QEMU is not usable on this host: {verdict.Reason}");
-        }
-
+        var verdict = await RequireUsableAsync(cancellationToken);
         var clock = Stopwatch.StartNew();
         if (await TryCloneAsync(spec, verdict, clock, cancellationToken) is { } clone)
         {
@@ -90,7 +85,7 @@ public sealed partial class QemuBackend : IIsolationBackend
             cancellationToken.ThrowIfCancellationRequested();
             var vmId = Path.GetFileName(path)["vm-".Length..];
             var directory = new VmDirectory(_hostRoot, vmId);
-            if (_starting.ContainsKey(vmId) || vmId == KvmProbe.OwnId)
+            if (IsInternal(vmId))
             {
                 // Ours, and not yet anybody's: its record may not be written yet.
                 kept.Add(vmId);
@@ -110,13 +105,22 @@ public sealed partial class QemuBackend : IIsolationBackend
             reaped.Add(new ReapedMicroVm(owner, killed ? "process, cgroup, directory" : "cgroup, directory"));
         }
 
-        foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !_starting.ContainsKey(v) && v != KvmProbe.OwnId && !Directory.Exists(new VmDirectory(_hostRoot, v).DirectoryPath)))
+        foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !IsInternal(v) && !Directory.Exists(new VmDirectory(_hostRoot, v).DirectoryPath)))
         {
             await KillAsync(vmId, null);
             reaped.Add(new ReapedMicroVm(new MicroVmOwner(vmId, "", 0), "cgroup"));
         }
 
         return reaped;
+    }
+
+    /// <summary>Machines that this backend itself holds, and that no lease names.</summary>
+    private bool IsInternal(string vmId) => _starting.ContainsKey(vmId) || _saving.ContainsKey(vmId) || vmId == KvmProbe.OwnId;
+
+    private async Task<BackendVerdict> RequireUsableAsync(CancellationToken cancellationToken)
+    {
+        var verdict = await ProbeAsync(cancellationToken);
+        return verdict.Usable ? verdict : throw new IsolationException($"QEMU is not usable on this host: {verdict.Reason}");
     }
 
     private async Task<bool> KillAsync(string vmId, ProcessIdentity? known)

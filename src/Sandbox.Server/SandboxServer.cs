@@ -172,7 +172,6 @@ public sealed class SandboxServer : IAsyncDisposable
             });
         silo.Services.AddSingleton<IIsolationBackend>(services =>
         {
-            var images = new ImageStore(options.ImageRoot);
             return new QemuBackend(
                 new QemuOptions
                 {
@@ -181,7 +180,7 @@ public sealed class SandboxServer : IAsyncDisposable
                     VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
                     RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/tmp", "sandbox"),
                     Accelerator = options.Accelerator,
-                    ProbeImage = () => images.Templates is [var first, ..] ? images.FindCurrent(first) : null,
+                    ProbeImage = new ImageStore(options.ImageRoot).FindAny,
                 },
                 services.GetRequiredService<ILogger<QemuBackend>>());
         });

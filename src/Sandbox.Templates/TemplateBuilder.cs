@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
 
 namespace Sandbox.Templates;
@@ -52,7 +53,10 @@ public sealed class TemplateBuilder(ImageStore store)
 
         Check();
         Directory.CreateDirectory(Path.GetDirectoryName(target)!);
-        using var alone = await LockAsync(Path.Combine(Path.GetDirectoryName(target)!, ".lock"), progress, cancellationToken);
+        using var alone = await ExclusiveFile.AcquireAsync(
+            Path.Combine(Path.GetDirectoryName(target)!, ".lock"),
+            () => progress?.Report(new BuildProgress(1, Steps, "waiting for another build of this template", 0)),
+            cancellationToken);
         if (!force && File.Exists(Path.Combine(target, TemplateImage.FileName)))
         {
             store.SetCurrent(definition.Id, version);
@@ -231,22 +235,6 @@ public sealed class TemplateBuilder(ImageStore store)
         if (!Environment.IsPrivilegedProcess)
         {
             throw new TemplateException("Building an image needs root (it makes files of many owners). Run it as root or through sudo.");
-        }
-    }
-
-    private static async Task<FileStream> LockAsync(string file, IProgress<BuildProgress>? progress, CancellationToken cancellationToken)
-    {
-        while (true)
-        {
-            try
-            {
-                return new FileStream(file, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            }
-            catch (IOException)
-            {
-                progress?.Report(new BuildProgress(1, Steps, "waiting for another build of this template", 0));
-                await Task.Delay(500, cancellationToken);
-            }
         }
     }
 

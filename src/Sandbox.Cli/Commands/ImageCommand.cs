@@ -19,7 +19,9 @@ internal static class ImageCommand
 
     /// <summary>Where the image store of this machine is, unless told otherwise.</summary>
     public static ImageStore Store(string? root) =>
-        new(root ?? ServerSettings.Read(null, Environment.GetEnvironmentVariables(), new Dictionary<string, string>()).ImageRoot);
+        new(root ?? Settings().ImageRoot);
+
+    private static ServerOptions Settings() => ServerSettings.Read(null, Environment.GetEnvironmentVariables(), new Dictionary<string, string>());
 
     private static Command Build(Say say)
     {
@@ -60,8 +62,7 @@ internal static class ImageCommand
     /// <summary>A machine that cannot run microVMs can still build images: then the snapshot is made by the host that uses the image.</summary>
     private static async Task BuildGoldenAsync(Say say, BuildResult result, string? images, CancellationToken cancellationToken)
     {
-        var settings = ServerSettings.Read(null, Environment.GetEnvironmentVariables(), new Dictionary<string, string>());
-        var backend = LocalBackend.Create(images is null ? settings : settings with { ImageRoot = images }, "image");
+        var backend = LocalBackend.Create(Settings() with { ImageRoot = Store(images).Root }, "image");
         try
         {
             if (await backend.FindGoldenAsync(result.Directory, result.Image.Sizes, cancellationToken) is { } known)

@@ -12,7 +12,6 @@ internal static class LocalBackend
     /// <param name="purpose">Names the runtime directory and the cgroups: <c>[a-z0-9-]{1,20}</c>.</param>
     public static QemuBackend Create(ServerOptions options, string purpose)
     {
-        var images = new ImageStore(options.ImageRoot);
         return new QemuBackend(
             new QemuOptions
             {
@@ -21,7 +20,7 @@ internal static class LocalBackend
                 VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
                 RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
                 Accelerator = options.Accelerator,
-                ProbeImage = () => images.Templates is [var first, ..] ? images.FindCurrent(first) : null,
+                ProbeImage = new ImageStore(options.ImageRoot).FindAny,
             },
             NullLogger<QemuBackend>.Instance);
     }

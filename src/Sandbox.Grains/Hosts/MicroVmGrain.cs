@@ -14,8 +14,7 @@ internal sealed class MicroVmGrain(HostRuntime runtime) : Grain, IMicroVmGrain
 
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
-        var key = this.GetPrimaryKeyString();
-        _vmId = key[(key.IndexOf('/', StringComparison.Ordinal) + 1)..];
+        _vmId = HostPinnedPlacement.NameOf(this.GetPrimaryKeyString());
         return Task.CompletedTask;
     }
 

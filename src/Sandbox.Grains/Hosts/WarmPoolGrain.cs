@@ -9,9 +9,5 @@ namespace Sandbox.Grains.Hosts;
 [HostPinned, Immovable]
 internal sealed class WarmPoolGrain(HostRuntime runtime) : Grain, IWarmPoolGrain
 {
-    public Task<WarmPoolReport> GetAsync()
-    {
-        var key = this.GetPrimaryKeyString();
-        return Task.FromResult(runtime.PoolReport(key[(key.IndexOf('/', StringComparison.Ordinal) + 1)..]));
-    }
+    public Task<WarmPoolReport> GetAsync() => Task.FromResult(runtime.PoolReport(HostPinnedPlacement.NameOf(this.GetPrimaryKeyString())));
 }

@@ -25,12 +25,12 @@ internal static class GoldenFingerprint
             text.Append(CultureInfo.InvariantCulture, $"{file} {new FileInfo(Path.Combine(imageDirectory, file)).Length}\n");
         }
 
-        text.AppendJoin('\n', CommandLine.Machine(accelerator, sizes.Vcpus, sizes.MemoryMiB)).Append('\n').Append(Processor());
+        text.AppendJoin('\n', CommandLine.Machine(accelerator, sizes.Vcpus, sizes.MemoryMiB)).Append('\n').Append(Processor);
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())).AsSpan(0, 8));
     }
 
-    /// <summary>Model and features of the host's processor, which a guest under KVM has seen and counts on.</summary>
-    private static string Processor() => string.Join(
+    /// <summary>Model and features of the host's processor, which a guest under KVM has seen and counts on. Read once: every start asks for a fingerprint.</summary>
+    private static string Processor { get; } = string.Join(
         '\n',
         File.ReadLines("/proc/cpuinfo").Where(l => l.StartsWith("model name", StringComparison.Ordinal) || l.StartsWith("flags", StringComparison.Ordinal)).Distinct());
 }

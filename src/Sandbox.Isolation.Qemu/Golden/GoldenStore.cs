@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Hosting;
 
 namespace Sandbox.Isolation.Qemu.Golden;
 
@@ -46,7 +47,7 @@ internal sealed class GoldenStore(ILogger logger)
     {
         var root = Root(imageDirectory);
         Directory.CreateDirectory(root);
-        await using var turn = await LockAsync(Path.Combine(root, ".lock"), cancellationToken);
+        await using var turn = await ExclusiveFile.AcquireAsync(Path.Combine(root, ".lock"), null, cancellationToken);
         if (Find(imageDirectory, fingerprint) is { } made)
         {
             return made;
@@ -99,21 +100,6 @@ internal sealed class GoldenStore(ILogger logger)
     }
 
     private static string Root(string imageDirectory) => Path.Combine(imageDirectory, "golden");
-
-    private static async Task<FileStream> LockAsync(string path, CancellationToken cancellationToken)
-    {
-        while (true)
-        {
-            try
-            {
-                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            }
-            catch (IOException e) when (e is not (DirectoryNotFoundException or PathTooLongException))
-            {
-                await Task.Delay(200, cancellationToken);
-            }
-        }
-    }
 
     private sealed record GoldenFacts(DateTimeOffset BuiltAt, long MemoryBytes);
 }

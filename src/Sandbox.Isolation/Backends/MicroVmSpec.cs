@@ -28,7 +28,4 @@ public sealed record MicroVmSpec
 
     /// <summary>Host name inside the guest.</summary>
     public required string Hostname { get; init; }
-
-    /// <summary>Boot even where a golden snapshot could be cloned.</summary>
-    public bool AlwaysBoot { get; init; }
 }

@@ -45,6 +45,9 @@ public sealed partial class ImageStore(string root)
         return File.Exists(Path.Combine(directory, TemplateImage.FileName)) ? directory : null;
     }
 
+    /// <summary>Directory of some finished image, for what any will do; <see langword="null"/> where there is none.</summary>
+    public string? FindAny() => Templates is [var first, ..] ? FindCurrent(first) : null;
+
     /// <summary>Makes a finished version the current one.</summary>
     public void SetCurrent(string template, string version)
     {

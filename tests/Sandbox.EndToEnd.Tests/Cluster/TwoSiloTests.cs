@@ -25,7 +25,7 @@ public sealed class TwoSiloTests
         string[] cluster = ["--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--max-memory", "4096", "--warm-pool", "0"];
         await using var a = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-a"]);
         await using var b = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-b"]);
-        await UntilBothHostsReportAsync(b);
+        await b.Api.UntilHostsAsync(hosts => hosts.Count == 2, TimeSpan.FromSeconds(30));
 
         // Two sessions, so that the scheduler has a reason to use both hosts.
         var first = await a.Api.CreateSessionAsync();
@@ -67,21 +67,6 @@ public sealed class TwoSiloTests
     }
 
     private static Dictionary<string, string> Nothing => [];
-
-    private static async Task UntilBothHostsReportAsync(SandboxServer server)
-    {
-        for (var tries = 0; ; tries++)
-        {
-            var hosts = await server.Api.GetAsync("/v1/hosts");
-            if (hosts["hosts"]!.AsArray().Count == 2)
-            {
-                return;
-            }
-
-            Assert.True(tries < 300, $"Only {hosts} after half a minute.");
-            await Task.Delay(100);
-        }
-    }
 
     /// <summary>While a cluster gets over a death, calls may fail for some seconds; they must not fail for long.</summary>
     private static async Task<T> EventuallyAsync<T>(Func<Task<T>> call)

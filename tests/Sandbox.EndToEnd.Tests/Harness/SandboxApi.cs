@@ -13,6 +13,22 @@ namespace Sandbox.EndToEnd.Tests.Harness;
 /// <summary>The HTTP API as a caller without our client library would use it: plain JSON and server-sent events.</summary>
 public sealed class SandboxApi(HttpClient http)
 {
+    /// <summary>Waits until what the hosts report is as wanted; fails with what they last said.</summary>
+    public async Task UntilHostsAsync(Func<JsonArray, bool> wanted, TimeSpan patience)
+    {
+        for (var deadline = DateTime.UtcNow + patience; ;)
+        {
+            var hosts = (await GetAsync("/v1/hosts"))["hosts"]!.AsArray();
+            if (wanted(hosts))
+            {
+                return;
+            }
+
+            Assert.True(DateTime.UtcNow < deadline, $"After {patience.TotalSeconds:0} s the hosts are: {hosts}");
+            await Task.Delay(100);
+        }
+    }
+
     public async Task<JsonNode> CreateSessionAsync(JsonObject? body = null, string? idempotencyKey = null)
     {
         using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/sessions?wait=60") { Content = JsonContent.Create(body ?? []) };

@@ -20,6 +20,9 @@ internal sealed class HostPinnedPlacement : PlacementStrategy
         var slash = key.IndexOf('/', StringComparison.Ordinal);
         return slash < 0 ? key : key[..slash];
     }
+
+    /// <summary>What of the host a grain key names: a microVM, a template.</summary>
+    public static string NameOf(string key) => key[(key.IndexOf('/', StringComparison.Ordinal) + 1)..];
 }
 
 /// <summary>Marks a grain class as pinned to the host in its key.</summary>

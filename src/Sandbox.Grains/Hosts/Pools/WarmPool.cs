@@ -10,7 +10,7 @@ namespace Sandbox.Grains.Hosts.Pools;
 internal sealed class WarmPool(IIsolationBackend backend, MicroVmSpec pattern, string directory, TimeProvider clock, ILogger logger) : IAsyncDisposable
 {
     private readonly Lock _gate = new();
-    private readonly Queue<IMicroVm> _ready = new();
+    private readonly List<IMicroVm> _ready = [];
     private readonly HashSet<string> _ids = new(StringComparer.Ordinal);
     private readonly ArrivalRate _arrivals = new(clock);
     private TimeSpan _refill = TimeSpan.FromSeconds(1);
@@ -84,11 +84,14 @@ internal sealed class WarmPool(IIsolationBackend backend, MicroVmSpec pattern, s
             IMicroVm vm;
             lock (_gate)
             {
-                if (!_ready.TryDequeue(out vm!))
+                if (_ready.Count == 0)
                 {
                     Misses++;
                     return null;
                 }
+
+                vm = _ready[0];
+                _ready.RemoveAt(0);
 
                 // Before it stops being the pool's: the reaper must see it owned at every moment.
                 taking(vm);
@@ -108,9 +111,8 @@ internal sealed class WarmPool(IIsolationBackend backend, MicroVmSpec pattern, s
             catch (Exception e)
             {
                 logger.LogWarning(e, "MicroVM {Vm} of the warm pool could not be claimed; another is taken", vm.Owner.VmId);
-                await vm.DisposeAsync();
+                await RemoveAsync(vm);
                 File.Delete(claim.DiskPath);
-                File.Delete(DiskOf(vm.Owner.VmId));
                 cancellationToken.ThrowIfCancellationRequested();
             }
         }
@@ -123,30 +125,19 @@ internal sealed class WarmPool(IIsolationBackend backend, MicroVmSpec pattern, s
     /// <param name="cancellationToken">Ends the making.</param>
     public async Task<bool> AdjustAsync(int floor, int ceiling, int room, CancellationToken cancellationToken)
     {
-        IMicroVm? surplus = null;
+        IMicroVm? surplus;
         string? id = null;
         lock (_gate)
         {
-            // A machine that died while it waited is nobody's hope.
-            for (var i = _ready.Count; i > 0; i--)
-            {
-                var vm = _ready.Dequeue();
-                if (surplus is null && vm.Exited.IsCompleted)
-                {
-                    surplus = vm;
-                }
-                else
-                {
-                    _ready.Enqueue(vm);
-                }
-            }
-
             Target = _closed ? 0 : PoolSize.Target(_arrivals.PerSecond, _refill, floor, ceiling, room);
-            if (surplus is null && _ready.Count > Target)
+
+            // A machine that died while it waited is nobody's hope.
+            surplus = _ready.Find(vm => vm.Exited.IsCompleted) ?? (_ready.Count > Target ? _ready[0] : null);
+            if (surplus is not null)
             {
-                surplus = _ready.Dequeue();
+                _ready.Remove(surplus);
             }
-            else if (surplus is null && _ready.Count < Target)
+            else if (_ready.Count < Target)
             {
                 id = "pool-" + Guid.NewGuid().ToString("N")[..16];
                 _ids.Add(id);
@@ -207,7 +198,7 @@ internal sealed class WarmPool(IIsolationBackend backend, MicroVmSpec pattern, s
             closed = _closed;
             if (!closed)
             {
-                _ready.Enqueue(vm);
+                _ready.Add(vm);
             }
         }
 

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Images;
 
 namespace Sandbox.Grains.Hosts.Runtime;
 
@@ -10,21 +11,25 @@ internal sealed partial class HostRuntime
 
     private async Task BuildGoldenAsync(CancellationToken cancellationToken)
     {
-        foreach (var backend in _backends.Values.Where(b => b.Capabilities.Fork))
+        foreach (var (backend, image, directory) in Clonable())
         {
-            if (!(await backend.ProbeAsync(cancellationToken)).Usable)
+            if ((await backend.ProbeAsync(cancellationToken)).Usable)
             {
-                continue;
-            }
-
-            foreach (var image in Templates())
-            {
-                await BuildGoldenAsync(backend, _images.VersionDirectory(image.Template, image.Version), image, cancellationToken);
+                await BuildGoldenAsync(backend, image, directory, cancellationToken);
             }
         }
     }
 
-    private async Task BuildGoldenAsync(IIsolationBackend backend, string directory, Isolation.Images.TemplateImage image, CancellationToken cancellationToken)
+    /// <summary>Every template here with every backend that can clone it.</summary>
+    private List<(IIsolationBackend Backend, TemplateImage Image, string Directory)> Clonable() =>
+    [
+        .. from backend in _backends.Values
+           where backend.Capabilities.Fork
+           from image in Templates()
+           select (backend, image, _images.VersionDirectory(image.Template, image.Version)),
+    ];
+
+    private async Task BuildGoldenAsync(IIsolationBackend backend, TemplateImage image, string directory, CancellationToken cancellationToken)
     {
         if (_goldenFailed.Contains(directory) || await backend.FindGoldenAsync(directory, image.Sizes, cancellationToken) is not null)
         {

@@ -11,7 +11,7 @@ namespace Sandbox.Grains.Hosts.Runtime;
 internal sealed partial class HostRuntime
 {
     private readonly ConcurrentDictionary<(string Backend, string Template), WarmPool> _pools = new();
-    private readonly ConcurrentDictionary<string, byte> _poolFailed = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _poolFailed = new(StringComparer.Ordinal);
 
     /// <summary>What the pool of a template is and did.</summary>
     public WarmPoolReport PoolReport(string template)
@@ -64,17 +64,9 @@ internal sealed partial class HostRuntime
             return;
         }
 
-        var templates = Templates();
-        foreach (var backend in _backends.Values.Where(b => b.Capabilities.Fork))
+        foreach (var (backend, image, directory) in Clonable().Where(c => !_poolFailed.Contains(c.Directory)))
         {
-            foreach (var image in templates)
-            {
-                var version = _images.VersionDirectory(image.Template, image.Version);
-                if (!_poolFailed.ContainsKey(version))
-                {
-                    await AdjustPoolAsync(backend, image, version, cancellationToken);
-                }
-            }
+            await AdjustPoolAsync(backend, image, directory, cancellationToken);
         }
     }
 
@@ -109,7 +101,7 @@ internal sealed partial class HostRuntime
         }
         catch (IsolationException e)
         {
-            _poolFailed[directory] = 0;
+            _poolFailed.Add(directory);
             _logger.LogWarning(e, "The warm pool of template {Template} cannot be filled; its sessions are cloned when they come", image.Template);
         }
     }
