@@ -19,6 +19,7 @@ public sealed class DependencyTests
         ["Sandbox.Output"] = [],
         ["Sandbox.Isolation"] = ["Sandbox.Guest.Protocol"],
         ["Sandbox.Isolation.Qemu"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
+        ["Sandbox.Snapshots"] = ["Sandbox.Isolation"],
         ["Sandbox.Templates"] = ["Sandbox.Isolation"],
         ["Sandbox.Storage"] = [],
         ["Sandbox.Client"] = ["Sandbox.Abstractions"],
