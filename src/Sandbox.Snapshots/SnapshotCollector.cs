@@ -53,8 +53,9 @@ internal sealed class SnapshotCollector(IBlobStore blobs, TenantFolders folders,
         var freed = 0L;
         foreach (var pack in packs)
         {
+            // A pack is named "snapshot.number"; what is not was put there by somebody else.
             var name = Path.GetFileName(pack.Name);
-            if (!used.Contains(name) && !writing.Contains(name[..name.LastIndexOf('.')]))
+            if (name.LastIndexOf('.') is var dot and > 0 && !used.Contains(name) && !writing.Contains(name[..dot]))
             {
                 await blobs.DeleteAsync(pack.Name, cancellationToken).ConfigureAwait(false);
                 freed += pack.Length;

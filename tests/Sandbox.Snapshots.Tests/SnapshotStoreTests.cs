@@ -246,6 +246,18 @@ public sealed class SnapshotStoreTests : IDisposable
         Assert.Equal(["broken.0"], PacksNow());
     }
 
+    [Fact]
+    public async Task Collection_leaves_alone_what_is_not_its_own()
+    {
+        await SaveAsync("kept", SavedMachine.Random(1));
+        var packs = Path.GetRelativePath(_directory.Path, Directory.EnumerateDirectories(_directory.Path, "packs", SearchOption.AllDirectories).Single());
+        await _blobs.PutAsync(packs + "/README", new byte[1], Token);
+        _clock.Advance(SnapshotStore.IntentLife + TimeSpan.FromMinutes(1));
+
+        Assert.Equal(0, await _store.CollectAsync(_tenant, Token));
+        Assert.Single(Directory.EnumerateFiles(_directory.Path, "README", SearchOption.AllDirectories));
+    }
+
     /// <summary>Whatever a writer is doing, and wherever between its steps a collection runs and its parent is deleted, what it commits can be read.</summary>
     [Theory]
     [InlineData(false)]

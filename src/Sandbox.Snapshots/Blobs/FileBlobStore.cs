@@ -49,7 +49,7 @@ public sealed partial class FileBlobStore : IBlobStore
             }
 
             var directory = Path.GetDirectoryName(path)!;
-            CreatePrivate(directory);
+            Prepare(directory);
             if (Link(partial, path) != 0)
             {
                 var error = Marshal.GetLastPInvokeError();
@@ -168,6 +168,22 @@ public sealed partial class FileBlobStore : IBlobStore
     }
 
     private string PathOf(string name) => Path.Combine(_root, BlobName.Check(name));
+
+    /// <summary>Makes a directory below the root, and makes sure that it is still there after a loss of power.</summary>
+    private void Prepare(string directory)
+    {
+        if (Directory.Exists(directory))
+        {
+            return;
+        }
+
+        CreatePrivate(directory);
+        for (var changed = directory; changed.Length > _root.Length;)
+        {
+            changed = Path.GetDirectoryName(changed)!;
+            Sync(changed);
+        }
+    }
 
     private static SnapshotException Unusable(string what, Exception e) => new(SnapshotErrorKind.Unavailable, $"The snapshot store failed at {what}: {e.Message}", e);
 

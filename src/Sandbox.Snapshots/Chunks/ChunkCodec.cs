@@ -12,8 +12,8 @@ internal sealed class ChunkCodec(byte[] tenantKey) : IDisposable
 {
     public const int IdBytes = 32;
 
-    /// <summary>Longest content of a chunk; a bound for what a stored length may ask us to allocate.</summary>
-    public const int MaxContent = 64 << 20;
+    /// <summary>Longest content in bytes. A manifest is the longest there is: about 60 bytes for each 128 KiB of memory and 2 MiB of disk, 60 MiB for the largest machine.</summary>
+    public const int MaxContent = 256 << 20;
 
     private const int NonceBytes = 12;
     private const int TagBytes = 16;
@@ -32,6 +32,8 @@ internal sealed class ChunkCodec(byte[] tenantKey) : IDisposable
     /// <summary>The stored form.</summary>
     public byte[] Encode(ReadOnlySpan<byte> content, ReadOnlySpan<byte> boundTo)
     {
+        // Refused now rather than when it is needed again.
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(content.Length, MaxContent);
         var compressed = _compressor.Wrap(content);
         var sealedChunk = new byte[NonceBytes + TagBytes + compressed.Length];
         RandomNumberGenerator.Fill(sealedChunk.AsSpan(0, NonceBytes));
