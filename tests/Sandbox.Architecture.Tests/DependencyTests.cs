@@ -37,6 +37,7 @@ public sealed class DependencyTests
     {
         ["Microsoft.Orleans."] = ["Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Grains", "Sandbox.Storage", "Sandbox.Gateway", "Sandbox.Server"],
         ["Microsoft.AspNetCore."] = ["Sandbox.Gateway", "Sandbox.Server"],
+        ["AWSSDK."] = ["Sandbox.Snapshots"],
         ["Npgsql"] = ["Sandbox.Storage"],
         ["StackExchange.Redis"] = ["Sandbox.Storage"],
         ["Microsoft.Data.Sqlite"] = ["Sandbox.Storage"],
