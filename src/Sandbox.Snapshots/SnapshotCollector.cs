@@ -21,7 +21,7 @@ internal sealed class SnapshotCollector(IBlobStore blobs, TenantFolders folders,
             var id = Path.GetFileName(manifest.Name);
             try
             {
-                used.UnionWith((await load(id).ConfigureAwait(false)).Chunks.Select(c => c.Place.Pack));
+                used.UnionWith((await load(id).ConfigureAwait(false)).Chunks.Select(c => c.Pack));
                 snapshots.Add(id);
             }
             catch (SnapshotException e) when (e.Kind == SnapshotErrorKind.NotFound)
@@ -40,12 +40,13 @@ internal sealed class SnapshotCollector(IBlobStore blobs, TenantFolders folders,
                 continue;
             }
 
-            writing.Add(Path.GetFileName(intent.Name));
+            var id = Path.GetFileName(intent.Name);
+            writing.Add(id);
             var parent = Encoding.UTF8.GetString(await blobs.ReadAsync(intent.Name, 0, null, cancellationToken).ConfigureAwait(false) ?? []);
-            if (parent.Length > 0 && !snapshots.Contains(parent) && !snapshots.Contains(Path.GetFileName(intent.Name)))
+            if (parent.Length > 0 && !snapshots.Contains(parent) && !snapshots.Contains(id))
             {
                 // It may refer to packs of a parent that was deleted under it, and nobody can tell which.
-                logger.LogInformation("Nothing is collected now: snapshot {Snapshot} may still be written, and its parent {Parent} was deleted", Path.GetFileName(intent.Name), parent);
+                logger.LogInformation("Nothing is collected now: snapshot {Snapshot} may still be written, and its parent {Parent} was deleted", id, parent);
                 return 0;
             }
         }
@@ -71,14 +72,5 @@ internal sealed class SnapshotCollector(IBlobStore blobs, TenantFolders folders,
         return freed;
     }
 
-    private async Task<List<BlobInfo>> ListAsync(string folder, CancellationToken cancellationToken)
-    {
-        var list = new List<BlobInfo>();
-        await foreach (var blob in blobs.ListAsync(folder, cancellationToken).ConfigureAwait(false))
-        {
-            list.Add(blob);
-        }
-
-        return list;
-    }
+    private ValueTask<List<BlobInfo>> ListAsync(string folder, CancellationToken cancellationToken) => blobs.ListAsync(folder, cancellationToken).ToListAsync(cancellationToken);
 }

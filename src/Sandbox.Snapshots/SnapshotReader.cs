@@ -34,12 +34,8 @@ public sealed class SnapshotReader : IMachineSource, IDisposable
     public async Task<byte[]> ReadDevicesAsync(CancellationToken cancellationToken)
     {
         var devices = _manifest.Devices ?? throw new InvalidOperationException($"Snapshot {_manifest.SnapshotId} has no machine.");
-        await foreach (var (_, content) in _chunks.ReadAsync([devices], c => (c.Id, c.Place), cancellationToken).ConfigureAwait(false))
-        {
-            return content;
-        }
-
-        return [];
+        var (_, content) = await _chunks.ReadAsync([devices], c => c, cancellationToken).FirstAsync(cancellationToken).ConfigureAwait(false);
+        return content;
     }
 
     /// <inheritdoc/>
@@ -55,7 +51,7 @@ public sealed class SnapshotReader : IMachineSource, IDisposable
         ArgumentNullException.ThrowIfNull(to);
         var file = _manifest.Files.FirstOrDefault(f => f.Name == name)
             ?? throw new SnapshotException(SnapshotErrorKind.NotFound, $"Snapshot {_manifest.SnapshotId} has no file {name}.");
-        await foreach (var (_, content) in _chunks.ReadAsync(file.Chunks, c => (c.Id, c.Place), cancellationToken).ConfigureAwait(false))
+        await foreach (var (_, content) in _chunks.ReadAsync(file.Chunks, c => c, cancellationToken).ConfigureAwait(false))
         {
             await to.WriteAsync(content, cancellationToken).ConfigureAwait(false);
         }
@@ -65,7 +61,7 @@ public sealed class SnapshotReader : IMachineSource, IDisposable
     /// <exception cref="SnapshotException"><see cref="SnapshotErrorKind.Corrupt"/>, or <see cref="SnapshotErrorKind.Unavailable"/>.</exception>
     public async Task VerifyAsync(CancellationToken cancellationToken)
     {
-        await foreach (var _ in _chunks.ReadAsync([.. _manifest.Chunks], c => (c.Id, c.Place), cancellationToken).ConfigureAwait(false))
+        await foreach (var _ in _chunks.ReadAsync([.. _manifest.Chunks], c => c, cancellationToken).ConfigureAwait(false))
         {
             // Read is verified.
         }
@@ -76,7 +72,7 @@ public sealed class SnapshotReader : IMachineSource, IDisposable
 
     private async IAsyncEnumerable<MachineBlock> BlocksAsync(IReadOnlyList<ManifestRegion> regions, int blockBytes, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        await foreach (var (region, content) in _chunks.ReadAsync(regions, r => r.Chunk is { } c ? (c.Id, c.Place) : null, cancellationToken).ConfigureAwait(false))
+        await foreach (var (region, content) in _chunks.ReadAsync(regions, r => r.Chunk, cancellationToken).ConfigureAwait(false))
         {
             var at = 0;
             for (var rest = region.Present; rest != 0; rest &= rest - 1)

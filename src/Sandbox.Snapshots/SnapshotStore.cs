@@ -120,9 +120,10 @@ public sealed class SnapshotStore(IBlobStore blobs, IKeyProvider keys, TimeProvi
     /// <exception cref="SnapshotException"><see cref="SnapshotErrorKind.Corrupt"/> or <see cref="SnapshotErrorKind.Unavailable"/>; nothing that is needed was removed.</exception>
     public async Task<long> CollectAsync(string tenant, CancellationToken cancellationToken)
     {
+        var folders = new TenantFolders(tenant);
         using var codec = await CodecAsync(tenant, cancellationToken).ConfigureAwait(false);
-        return await new SnapshotCollector(blobs, new TenantFolders(tenant), clock, logger)
-            .RunAsync(id => LoadAsync(new TenantFolders(tenant), id, codec, cancellationToken), cancellationToken).ConfigureAwait(false);
+        return await new SnapshotCollector(blobs, folders, clock, logger)
+            .RunAsync(id => LoadAsync(folders, id, codec, cancellationToken), cancellationToken).ConfigureAwait(false);
     }
 
     internal static SnapshotException Exists(string snapshotId, Exception e) =>

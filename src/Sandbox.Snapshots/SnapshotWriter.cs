@@ -25,16 +25,16 @@ public sealed class SnapshotWriter : IMachineSink, IDisposable
     private readonly RegionWriter _disk;
     private readonly List<ManifestFile> _files = [];
     private MachineFacts? _machine;
-    private ManifestChunk? _devices;
+    private StoredChunk? _devices;
     private bool _committed;
 
     internal SnapshotWriter(SnapshotRequest request, TenantFolders folders, IBlobStore blobs, ChunkCodec codec, Manifest? parent, DateTimeOffset begun, TimeProvider clock)
     {
         (_request, _folders, _blobs, _codec, _begun, _clock) = (request, folders, blobs, codec, begun, clock);
-        var known = new Dictionary<ChunkId, ChunkPlace>();
+        var known = new Dictionary<ChunkId, StoredChunk>();
         foreach (var chunk in parent?.Chunks ?? [])
         {
-            known[chunk.Id] = chunk.Place;
+            known[chunk.Id] = chunk;
         }
 
         _packs = new PackWriter(blobs, folders.Packs, request.SnapshotId, codec, known);
@@ -51,7 +51,7 @@ public sealed class SnapshotWriter : IMachineSink, IDisposable
     }
 
     /// <inheritdoc/>
-    public async Task WriteDevicesAsync(ReadOnlyMemory<byte> devices, CancellationToken cancellationToken) => _devices = await PieceAsync(devices, cancellationToken).ConfigureAwait(false);
+    public async Task WriteDevicesAsync(ReadOnlyMemory<byte> devices, CancellationToken cancellationToken) => _devices = await _packs.AddAsync(devices, cancellationToken).ConfigureAwait(false);
 
     /// <inheritdoc/>
     public ValueTask WriteMemoryAsync(MachineBlock block, CancellationToken cancellationToken) => _memory.AddAsync(Within(block, MachineBlock.MemoryBlock, _machine?.MemoryBytes), cancellationToken);
@@ -70,16 +70,14 @@ public sealed class SnapshotWriter : IMachineSink, IDisposable
             throw new ArgumentException($"Snapshot {_request.SnapshotId} has a file {name} already.", nameof(name));
         }
 
-        var pieces = new List<ManifestChunk>();
-        var length = 0L;
+        var pieces = new List<StoredChunk>();
         var buffer = new byte[FilePiece];
         while (await content.ReadAtLeastAsync(buffer, buffer.Length, throwOnEndOfStream: false, cancellationToken).ConfigureAwait(false) is var read and > 0)
         {
-            pieces.Add(await PieceAsync(buffer.AsMemory(0, read), cancellationToken).ConfigureAwait(false));
-            length += read;
+            pieces.Add(await _packs.AddAsync(buffer.AsMemory(0, read), cancellationToken).ConfigureAwait(false));
         }
 
-        _files.Add(new ManifestFile(name, length, pieces));
+        _files.Add(new ManifestFile(name, pieces));
     }
 
     /// <summary>Makes the snapshot exist: when this returns it is whole and durable. If it fails with anything but <see cref="SnapshotErrorKind.AlreadyExists"/> the snapshot may exist nevertheless; ask for it.</summary>
@@ -131,12 +129,6 @@ public sealed class SnapshotWriter : IMachineSink, IDisposable
 
     /// <summary>Lets go of keys and buffers. A snapshot that was not committed never existed.</summary>
     public void Dispose() => _codec.Dispose();
-
-    private async ValueTask<ManifestChunk> PieceAsync(ReadOnlyMemory<byte> content, CancellationToken cancellationToken)
-    {
-        var (id, place) = await _packs.AddAsync(content, cancellationToken).ConfigureAwait(false);
-        return new ManifestChunk(id, place, content.Length);
-    }
 
     private MachineBlock Within(MachineBlock block, int blockBytes, long? end) =>
         end is null

@@ -1,51 +1,31 @@
-using System.ComponentModel;
-using System.Diagnostics;
-using System.Net;
-using System.Net.Sockets;
+using Sandbox.TestSupport;
 
 namespace Sandbox.Snapshots.Tests;
 
 /// <summary>A real S3 server for the tests: <c>moto_server</c>, where it is installed (Debian 13's <c>python3-moto</c>, or PyPI's <c>moto[server]</c>).</summary>
 public sealed class MotoServer : IAsyncDisposable
 {
-    private Process? _process;
+    private ChildProcess? _process;
+    private string? _url;
 
-    /// <summary>Its address, or <see langword="null"/> where there is none.</summary>
+    /// <summary>Starts it, once; returns its address, or <see langword="null"/> where there is none.</summary>
     public async Task<string?> StartAsync()
     {
         if (_process is not null)
         {
-            return Url;
+            return _url;
         }
 
-        using (var listener = new TcpListener(IPAddress.Loopback, 0))
-        {
-            listener.Start();
-            Url = $"http://127.0.0.1:{((IPEndPoint)listener.LocalEndpoint).Port}";
-        }
-
-        try
-        {
-            _process = Process.Start(new ProcessStartInfo("moto_server", ["-H", "127.0.0.1", "-p", new Uri(Url).Port.ToString(System.Globalization.CultureInfo.InvariantCulture)])
-            {
-                RedirectStandardOutput = true,
-                RedirectStandardError = true,
-            })!;
-        }
-        catch (Win32Exception)
-        {
-            return null;
-        }
-
-        _process.BeginOutputReadLine();
-        _process.BeginErrorReadLine();
+        var port = Loopback.FreePort();
+        var url = $"http://127.0.0.1:{port}";
+        _process = await ChildProcess.StartAsync(["moto_server", "-H", "127.0.0.1", "-p", $"{port}"]);
         using var http = new HttpClient();
-        for (var tries = 0; tries < 600 && !_process.HasExited; tries++)
+        for (var tries = 0; tries < 600 && !_process.Exited.IsCompleted; tries++)
         {
             try
             {
-                await http.GetAsync(new Uri(Url));
-                return Url;
+                await http.GetAsync(new Uri(url));
+                return _url = url;
             }
             catch (HttpRequestException)
             {
@@ -53,23 +33,8 @@ public sealed class MotoServer : IAsyncDisposable
             }
         }
 
-        Url = null;
         return null;
     }
 
-    public string? Url { get; private set; }
-
-    public async ValueTask DisposeAsync()
-    {
-        if (_process is { } process)
-        {
-            if (!process.HasExited)
-            {
-                process.Kill(entireProcessTree: true);
-                await process.WaitForExitAsync();
-            }
-
-            process.Dispose();
-        }
-    }
+    public ValueTask DisposeAsync() => _process?.DisposeAsync() ?? ValueTask.CompletedTask;
 }

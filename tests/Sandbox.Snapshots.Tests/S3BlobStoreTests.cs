@@ -36,13 +36,7 @@ public sealed class S3BlobStoreTests(MotoServer server) : BlobStoreConformance, 
             await Store.PutAsync($"many/{i}", new byte[1], TestContext.Current.CancellationToken);
         }
 
-        var count = 0;
-        await foreach (var _ in Store.ListAsync("many", TestContext.Current.CancellationToken))
-        {
-            count++;
-        }
-
-        Assert.Equal(1005, count);
+        Assert.Equal(1005, await Store.ListAsync("many", TestContext.Current.CancellationToken).CountAsync(TestContext.Current.CancellationToken));
     }
 
     [Fact]

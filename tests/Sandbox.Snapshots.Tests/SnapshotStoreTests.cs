@@ -266,29 +266,24 @@ public sealed class SnapshotStoreTests : IDisposable
     {
         for (var moment = 0; ; moment++)
         {
-            // Each in a store of its own: what earlier ones left would add moments without end.
-            _tenant = $"tenant {moment}";
-            var machine = SavedMachine.Random(moment);
-            await SaveAsync($"parent{moment}", machine);
-            _clock.Advance(SnapshotStore.IntentLife + TimeSpan.FromMinutes(1));
-            var step = 0;
-            var done = false;
-            _blobs.Before = async (_, _) =>
-            {
-                if (step++ == moment)
-                {
-                    done = true;
-                    _blobs.Before = null;
-                    await CollectBesideAsync($"parent{moment}", deleteParent);
-                }
-            };
+            var machine = await OldParentAsync(moment);
             machine.Memory[7] = RandomNumberGenerator.GetBytes(MachineBlock.MemoryBlock);
-            await SaveAsync($"child{moment}", machine, $"parent{moment}");
-            _blobs.Before = null;
+            var happened = await AtMomentAsync(
+                moment,
+                () => SaveAsync("child", machine, "parent"),
+                async () =>
+                {
+                    if (deleteParent)
+                    {
+                        await _store.DeleteAsync(_tenant, "parent", Token);
+                    }
+
+                    await _store.CollectAsync(_tenant, Token);
+                });
             await _store.CollectAsync(_tenant, Token);
 
-            Assert.True(machine.Same(await RestoreAsync($"child{moment}")), $"moment {moment}");
-            if (!done)
+            Assert.True(machine.Same(await RestoreAsync("child")), $"moment {moment}");
+            if (!happened)
             {
                 Assert.True(moment > 3, "every step was a moment");
                 return;
@@ -302,34 +297,24 @@ public sealed class SnapshotStoreTests : IDisposable
     {
         for (var moment = 0; ; moment++)
         {
-            // Each in a store of its own: what earlier ones left would add moments without end.
-            _tenant = $"tenant {moment}";
-            var machine = SavedMachine.Random(moment);
-            await SaveAsync($"parent{moment}", machine);
-            _clock.Advance(SnapshotStore.IntentLife + TimeSpan.FromMinutes(1));
-            var step = 0;
-            var done = false;
-            _blobs.Before = async (_, _) =>
-            {
-                if (step++ == moment)
+            var machine = await OldParentAsync(moment);
+            machine.Memory[7] = RandomNumberGenerator.GetBytes(MachineBlock.MemoryBlock);
+            var happened = await AtMomentAsync(
+                moment,
+                () => _store.CollectAsync(_tenant, Token),
+                async () =>
                 {
-                    done = true;
-                    _blobs.Before = null;
-                    machine.Memory[7] = RandomNumberGenerator.GetBytes(MachineBlock.MemoryBlock);
-                    await SaveAsync($"child{moment}", machine, $"parent{moment}");
-                    await _store.DeleteAsync(_tenant, $"parent{moment}", Token);
-                }
-            };
-            await _store.CollectAsync(_tenant, Token);
-            _blobs.Before = null;
-            if (!done)
+                    await SaveAsync("child", machine, "parent");
+                    await _store.DeleteAsync(_tenant, "parent", Token);
+                });
+            if (!happened)
             {
                 Assert.True(moment > 3, "every step was a moment");
                 return;
             }
 
             await _store.CollectAsync(_tenant, Token);
-            Assert.True(machine.Same(await RestoreAsync($"child{moment}")), $"moment {moment}");
+            Assert.True(machine.Same(await RestoreAsync("child")), $"moment {moment}");
         }
     }
 
@@ -371,14 +356,33 @@ public sealed class SnapshotStoreTests : IDisposable
 
     private SnapshotStore StoreWith(IKeyProvider keys) => new(_blobs, keys, _clock, NullLogger<SnapshotStore>.Instance);
 
-    private async Task CollectBesideAsync(string parent, bool deleteParent)
+    /// <summary>A parent whose intent has expired, in a store of its own: what earlier moments left would add moments without end.</summary>
+    private async Task<SavedMachine> OldParentAsync(int moment)
     {
-        if (deleteParent)
-        {
-            await _store.DeleteAsync(_tenant, parent, Token);
-        }
+        _tenant = $"tenant {moment}";
+        var machine = SavedMachine.Random(moment);
+        await SaveAsync("parent", machine);
+        _clock.Advance(SnapshotStore.IntentLife + TimeSpan.FromMinutes(1));
+        return machine;
+    }
 
-        await _store.CollectAsync(_tenant, Token);
+    /// <summary>Does one thing, and before its step of that number another. False: it had fewer steps, and the other did not happen.</summary>
+    private async Task<bool> AtMomentAsync(int moment, Func<Task> one, Func<Task> other)
+    {
+        var step = 0;
+        var happened = false;
+        _blobs.Before = async (_, _) =>
+        {
+            if (step++ == moment)
+            {
+                happened = true;
+                _blobs.Before = null;
+                await other();
+            }
+        };
+        await one();
+        _blobs.Before = null;
+        return happened;
     }
 
     private async Task<SnapshotInfo> SaveAsync(string id, SavedMachine machine, string? parent = null)

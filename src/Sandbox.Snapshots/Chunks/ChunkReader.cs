@@ -7,10 +7,10 @@ internal sealed class ChunkReader(IBlobStore blobs, string folder, string what, 
 {
     private const int MostAtOnce = 4 << 20;
 
-    /// <summary>The contents of chunks in the order given. What has no chunk (no id) comes out empty.</summary>
+    /// <summary>The contents of chunks in the order given. What has no chunk comes out empty.</summary>
     /// <exception cref="SnapshotException"><see cref="SnapshotErrorKind.Corrupt"/> where one is missing or is not what it was.</exception>
     public async IAsyncEnumerable<(T Entry, byte[] Content)> ReadAsync<T>(
-        IReadOnlyList<T> entries, Func<T, (ChunkId Id, ChunkPlace Place)?> chunkOf, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)
+        IReadOnlyList<T> entries, Func<T, StoredChunk?> chunkOf, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)
     {
         for (var i = 0; i < entries.Count;)
         {
@@ -21,26 +21,26 @@ internal sealed class ChunkReader(IBlobStore blobs, string folder, string what, 
             }
 
             var end = i + 1;
-            var length = first.Place.Length;
-            while (end < entries.Count && chunkOf(entries[end]) is { } next && next.Place.Pack == first.Place.Pack
-                && next.Place.Offset == first.Place.Offset + length && length + next.Place.Length <= MostAtOnce)
+            var length = first.Length;
+            while (end < entries.Count && chunkOf(entries[end]) is { } next && next.Pack == first.Pack
+                && next.Offset == first.Offset + length && length + next.Length <= MostAtOnce)
             {
-                length += next.Place.Length;
+                length += next.Length;
                 end++;
             }
 
-            var stored = await blobs.ReadAsync($"{folder}/{first.Place.Pack}", first.Place.Offset, length, cancellationToken).ConfigureAwait(false);
+            var stored = await blobs.ReadAsync($"{folder}/{first.Pack}", first.Offset, length, cancellationToken).ConfigureAwait(false);
             if (stored?.Length != length)
             {
-                throw new SnapshotException(SnapshotErrorKind.Corrupt, $"{what} cannot be read: its pack {first.Place.Pack} {(stored is null ? "is missing" : "was cut short")}. Use an older checkpoint.");
+                throw new SnapshotException(SnapshotErrorKind.Corrupt, $"{what} cannot be read: its pack {first.Pack} {(stored is null ? "is missing" : "was cut short")}. Use an older checkpoint.");
             }
 
             for (var at = 0; i < end; i++)
             {
-                var (id, place) = chunkOf(entries[i])!.Value;
-                yield return (entries[i], codec.Decode(stored.AsSpan(at, place.Length), id.Bytes)
-                    ?? throw new SnapshotException(SnapshotErrorKind.Corrupt, $"{what} cannot be read: a chunk of its pack {place.Pack} was damaged. Use an older checkpoint."));
-                at += place.Length;
+                var chunk = chunkOf(entries[i])!;
+                yield return (entries[i], codec.Decode(stored.AsSpan(at, chunk.Length), chunk.Id.Bytes)
+                    ?? throw new SnapshotException(SnapshotErrorKind.Corrupt, $"{what} cannot be read: a chunk of its pack {chunk.Pack} was damaged. Use an older checkpoint."));
+                at += chunk.Length;
             }
         }
     }

@@ -12,7 +12,6 @@ internal sealed class RegionWriter(int blockBytes, PackWriter packs)
 
     private readonly byte[] _content = new byte[blockBytes * BlocksInRegion];
     private readonly List<ManifestRegion> _regions = [];
-    private long _region = -1;
     private long _last = -1;
     private int _length;
     private uint _present;
@@ -29,10 +28,9 @@ internal sealed class RegionWriter(int blockBytes, PackWriter packs)
             throw new ArgumentException($"Block {block.Index} of {block.Data.Length} bytes cannot follow block {_last}.", nameof(block));
         }
 
-        if (block.Index / BlocksInRegion != _region)
+        if (block.Index / BlocksInRegion != _last / BlocksInRegion)
         {
             await FlushAsync(cancellationToken).ConfigureAwait(false);
-            _region = block.Index / BlocksInRegion;
         }
 
         var bit = 1u << (int)(block.Index % BlocksInRegion);
@@ -56,14 +54,8 @@ internal sealed class RegionWriter(int blockBytes, PackWriter packs)
             return;
         }
 
-        ManifestChunk? chunk = null;
-        if (_length > 0)
-        {
-            var (id, place) = await packs.AddAsync(_content.AsMemory(0, _length), cancellationToken).ConfigureAwait(false);
-            chunk = new ManifestChunk(id, place, _length);
-        }
-
-        _regions.Add(new ManifestRegion(_region, _present, _zero, chunk));
+        var chunk = _length > 0 ? await packs.AddAsync(_content.AsMemory(0, _length), cancellationToken).ConfigureAwait(false) : null;
+        _regions.Add(new ManifestRegion(_last / BlocksInRegion, _present, _zero, chunk));
         (_length, _present, _zero) = (0, 0, 0);
     }
 }

@@ -20,7 +20,7 @@ internal sealed record Manifest
     /// <summary><see langword="null"/> where no machine was saved, only files.</summary>
     public MachineFacts? Machine { get; init; }
 
-    public ManifestChunk? Devices { get; init; }
+    public StoredChunk? Devices { get; init; }
 
     public IReadOnlyList<ManifestRegion> Memory { get; init; } = [];
 
@@ -29,17 +29,14 @@ internal sealed record Manifest
     public IReadOnlyList<ManifestFile> Files { get; init; } = [];
 
     /// <summary>Every chunk it needs.</summary>
-    public IEnumerable<ManifestChunk> Chunks =>
-        (Devices is { } d ? [d] : Array.Empty<ManifestChunk>()).Concat(Memory.Concat(Disk).Select(r => r.Chunk).OfType<ManifestChunk>()).Concat(Files.SelectMany(f => f.Chunks));
+    public IEnumerable<StoredChunk> Chunks =>
+        (Devices is { } d ? [d] : Array.Empty<StoredChunk>()).Concat(Memory.Concat(Disk).Select(r => r.Chunk).OfType<StoredChunk>()).Concat(Files.SelectMany(f => f.Chunks));
 }
-
-/// <summary>A chunk: its name, its place, and how long its content is.</summary>
-internal sealed record ManifestChunk(ChunkId Id, ChunkPlace Place, int ContentLength);
 
 /// <summary>
 /// Up to 32 neighbouring blocks. Of the blocks that are <paramref name="Present"/>, those that are not <paramref name="Zero"/> follow each other in the chunk, lowest first.
 /// </summary>
-internal sealed record ManifestRegion(long Index, uint Present, uint Zero, ManifestChunk? Chunk);
+internal sealed record ManifestRegion(long Index, uint Present, uint Zero, StoredChunk? Chunk);
 
 /// <summary>A file that was saved beside the machine.</summary>
-internal sealed record ManifestFile(string Name, long Length, IReadOnlyList<ManifestChunk> Chunks);
+internal sealed record ManifestFile(string Name, IReadOnlyList<StoredChunk> Chunks);

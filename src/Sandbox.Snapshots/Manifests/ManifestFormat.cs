@@ -13,7 +13,7 @@ internal static class ManifestFormat
     {
         using var bytes = new MemoryStream();
         using var writer = new BinaryWriter(bytes, Encoding.UTF8);
-        var packs = manifest.Chunks.Select(c => c.Place.Pack).Distinct(StringComparer.Ordinal).ToList();
+        var packs = manifest.Chunks.Select(c => c.Pack).Distinct(StringComparer.Ordinal).ToList();
         var numbers = packs.Select((p, i) => (p, i)).ToDictionary(p => p.p, p => p.i, StringComparer.Ordinal);
         writer.Write(Version);
         writer.Write(manifest.SnapshotId);
@@ -38,7 +38,6 @@ internal static class ManifestFormat
         WriteList(writer, manifest.Files, file =>
         {
             writer.Write(file.Name);
-            writer.Write(file.Length);
             WriteList(writer, file.Chunks, WriteChunk);
         });
         writer.Flush();
@@ -52,16 +51,15 @@ internal static class ManifestFormat
             WriteChunk(region.Chunk);
         }
 
-        void WriteChunk(ManifestChunk? chunk)
+        void WriteChunk(StoredChunk? chunk)
         {
             writer.Write(chunk is not null);
             if (chunk is not null)
             {
                 writer.Write(chunk.Id.Bytes);
-                writer.Write7BitEncodedInt(numbers[chunk.Place.Pack]);
-                writer.Write7BitEncodedInt(chunk.Place.Offset);
-                writer.Write7BitEncodedInt(chunk.Place.Length);
-                writer.Write7BitEncodedInt(chunk.ContentLength);
+                writer.Write7BitEncodedInt(numbers[chunk.Pack]);
+                writer.Write7BitEncodedInt(chunk.Offset);
+                writer.Write7BitEncodedInt(chunk.Length);
             }
         }
     }
@@ -95,13 +93,13 @@ internal static class ManifestFormat
                 Devices = ReadChunk(),
                 Memory = ReadList(reader, ReadRegion),
                 Disk = ReadList(reader, ReadRegion),
-                Files = ReadList(reader, () => new ManifestFile(reader.ReadString(), reader.ReadInt64(), ReadList(reader, () => ReadChunk()!))),
+                Files = ReadList(reader, () => new ManifestFile(reader.ReadString(), ReadList(reader, () => ReadChunk()!))),
             };
 
             ManifestRegion ReadRegion() => new(reader.Read7BitEncodedInt64(), reader.ReadUInt32(), reader.ReadUInt32(), ReadChunk());
 
-            ManifestChunk? ReadChunk() => reader.ReadBoolean()
-                ? new(new ChunkId(reader.ReadBytes(ChunkCodec.IdBytes)), new ChunkPlace(packs[reader.Read7BitEncodedInt()], reader.Read7BitEncodedInt(), reader.Read7BitEncodedInt()), reader.Read7BitEncodedInt())
+            StoredChunk? ReadChunk() => reader.ReadBoolean()
+                ? new(new ChunkId(reader.ReadBytes(ChunkCodec.IdBytes)), packs[reader.Read7BitEncodedInt()], reader.Read7BitEncodedInt(), reader.Read7BitEncodedInt())
                 : null;
         }
         catch (Exception e) when (e is EndOfStreamException or ArgumentException or FormatException)

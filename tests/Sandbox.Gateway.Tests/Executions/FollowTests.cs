@@ -131,7 +131,7 @@ public sealed class FollowTests : IAsyncLifetime
             Assert.Equal(1, _facade.World.Readers);
         }
 
-        await UntilAsync(() => _facade.World.Readers == 0);
+        await Eventually.UntilAsync(() => _facade.World.Readers == 0);
     }
 
     [Fact]
@@ -204,7 +204,7 @@ public sealed class FollowTests : IAsyncLifetime
             socket.Abort();
         }
 
-        await UntilAsync(() => _facade.World.Readers == 0);
+        await Eventually.UntilAsync(() => _facade.World.Readers == 0);
     }
 
     [Theory]
@@ -277,14 +277,5 @@ public sealed class FollowTests : IAsyncLifetime
         var buffer = new byte[64 * 1024];
         var part = await socket.ReceiveAsync(buffer, CancellationToken.None);
         return part.MessageType == WebSocketMessageType.Close ? null : JsonNode.Parse(buffer.AsSpan(0, part.Count));
-    }
-
-    private static async Task UntilAsync(Func<bool> condition)
-    {
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        while (!condition())
-        {
-            await Task.Delay(10, deadline.Token);
-        }
     }
 }

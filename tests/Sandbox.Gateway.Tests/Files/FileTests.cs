@@ -40,7 +40,7 @@ public sealed class FileTests : IAsyncLifetime
         Assert.InRange(most, 0, Large / 2);
 
         // The last byte is with the client before the server lets the file go.
-        await UntilClosedAsync("/big");
+        await Eventually.UntilAsync(() => _facade.World.Closed.ContainsKey("/big"));
     }
 
     [Fact]
@@ -85,7 +85,7 @@ public sealed class FileTests : IAsyncLifetime
 
         await Assert.ThrowsAnyAsync<Exception>(() => _facade.Http.PutAsync($"/v1/sessions/{session}/files/content?path=in", content, cut.Token));
 
-        await UntilClosedAsync("in");
+        await Eventually.UntilAsync(() => _facade.World.Closed.ContainsKey("in"));
         Assert.False(_facade.World.Closed["in"]);
     }
 
@@ -154,14 +154,5 @@ public sealed class FileTests : IAsyncLifetime
         public override void SetLength(long value) => throw new NotSupportedException();
 
         public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-    }
-
-    private async Task UntilClosedAsync(string file)
-    {
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        while (!_facade.World.Closed.ContainsKey(file))
-        {
-            await Task.Delay(10, deadline.Token);
-        }
     }
 }
