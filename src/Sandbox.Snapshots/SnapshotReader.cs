@@ -39,6 +39,14 @@ public sealed class SnapshotReader : IMachineSource, IDisposable
     }
 
     /// <inheritdoc/>
+    public async Task<byte[]> ReadGuestAsync(CancellationToken cancellationToken)
+    {
+        using var memo = new MemoryStream();
+        await ReadFileAsync(SnapshotWriter.GuestFile, memo, cancellationToken).ConfigureAwait(false);
+        return memo.ToArray();
+    }
+
+    /// <inheritdoc/>
     public IAsyncEnumerable<MachineBlock> ReadMemoryAsync(CancellationToken cancellationToken) => BlocksAsync(_manifest.Memory, MachineBlock.MemoryBlock, cancellationToken);
 
     /// <inheritdoc/>

@@ -14,6 +14,9 @@ public sealed class SnapshotWriter : IMachineSink, IDisposable
     /// <summary>A file is cut into pieces of this many bytes; one that only grew shares all but the last with the parent.</summary>
     private const int FilePiece = 1 << 20;
 
+    /// <summary>The file that the memo of the guest's channel is kept in.</summary>
+    internal const string GuestFile = "guest";
+
     private readonly SnapshotRequest _request;
     private readonly TenantFolders _folders;
     private readonly IBlobStore _blobs;
@@ -52,6 +55,9 @@ public sealed class SnapshotWriter : IMachineSink, IDisposable
 
     /// <inheritdoc/>
     public async Task WriteDevicesAsync(ReadOnlyMemory<byte> devices, CancellationToken cancellationToken) => _devices = await _packs.AddAsync(devices, cancellationToken).ConfigureAwait(false);
+
+    /// <inheritdoc/>
+    public Task WriteGuestAsync(ReadOnlyMemory<byte> memo, CancellationToken cancellationToken) => WriteFileAsync(GuestFile, new MemoryStream(memo.ToArray(), writable: false), cancellationToken);
 
     /// <inheritdoc/>
     public ValueTask WriteMemoryAsync(MachineBlock block, CancellationToken cancellationToken) => _memory.AddAsync(Within(block, MachineBlock.MemoryBlock, _machine?.MemoryBytes), cancellationToken);

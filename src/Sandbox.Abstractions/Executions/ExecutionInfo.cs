@@ -53,4 +53,7 @@ public sealed record ExecutionInfo
 
     /// <summary>It has a terminal.</summary>
     [Id(11)] public bool HasPty { get; init; }
+
+    /// <summary>The execution that this one is the continuation of, after a rollback or in a fork; its output begins where that one stood.</summary>
+    [Id(12)] public string? ContinuedFrom { get; init; }
 }

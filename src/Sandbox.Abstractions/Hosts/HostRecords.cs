@@ -65,6 +65,9 @@ public sealed record HostBackend
 
     /// <summary>It is still being tried out; whether it is usable is not known yet.</summary>
     [Id(7)] public bool Probing { get; init; }
+
+    /// <summary>It can save and restore machines with their memory: sessions can be paused, forked and rolled back.</summary>
+    [Id(8)] public bool MemorySnapshot { get; init; }
 }
 
 /// <summary>A reservation of a host's capacity for one generation of a session.</summary>

@@ -22,6 +22,17 @@ public interface IMicroVmGrain : IGrainWithStringKey
     [Alias("stop"), AlwaysInterleave]
     Task StopAsync(long generation, string reason);
 
+    /// <summary>
+    /// Saves the machine to the snapshot store; when this returns the snapshot is committed. With <see cref="MicroVmSave.Stop"/> the machine stands still afterwards, its executions' logs are marked as suspended, and
+    /// <see cref="StopAsync"/> or <see cref="ContinueAsync"/> must follow. If it fails the machine runs on. Repeating the call for the same snapshot joins the save under way.
+    /// </summary>
+    [Alias("save"), AlwaysInterleave, ResponseTimeout("00:03:00")]
+    Task<MicroVmSaved> SaveAsync(long generation, MicroVmSave save);
+
+    /// <summary>Gives up a save that is under way, removes what it stored, and lets the machine run on.</summary>
+    [Alias("continue"), AlwaysInterleave, ResponseTimeout("00:01:00")]
+    Task ContinueAsync(long generation, string snapshotId);
+
     /// <summary>Starts an execution whose output goes to this host's log.</summary>
     [Alias("start-execution"), AlwaysInterleave]
     Task<int> StartExecutionAsync(long generation, string executionId, ExecutionRequest request);
@@ -76,13 +87,73 @@ public sealed record MicroVmStart
 
     /// <summary>Disk in MiB.</summary>
     [Id(8)] public required int DiskMiB { get; init; }
+
+    /// <summary>The saved machine to bring back, or <see langword="null"/> for one that is new or has its disk here.</summary>
+    [Id(9)] public MicroVmRestore? Restore { get; init; }
+}
+
+/// <summary>What a microVM is restored from.</summary>
+[GenerateSerializer, Alias("sandbox.microvm-restore"), Immutable]
+public sealed record MicroVmRestore
+{
+    /// <summary>The snapshot.</summary>
+    [Id(0)] public required string SnapshotId { get; init; }
+
+    /// <summary>A snapshot of another session that <see cref="SnapshotId"/> is to be made a copy of first, if it does not exist yet.</summary>
+    [Id(1)] public string? CopyOf { get; init; }
+
+    /// <summary>Executions that go on: id in the snapshot to id from now on. What is not named is killed.</summary>
+    [Id(2)] public IReadOnlyDictionary<string, string> Executions { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>The logs of executions that ended before are taken out of the snapshot where this host does not have them.</summary>
+    [Id(3)] public bool ImportLogs { get; init; }
+
+    /// <summary>How many machines are likely to be restored from this state on one host: decides whether they share memory.</summary>
+    [Id(4)] public int Siblings { get; init; } = 1;
+}
+
+/// <summary>What a microVM is saved as.</summary>
+[GenerateSerializer, Alias("sandbox.microvm-save"), Immutable]
+public sealed record MicroVmSave
+{
+    /// <summary>The snapshot's id, never used before.</summary>
+    [Id(0)] public required string SnapshotId { get; init; }
+
+    /// <summary>A snapshot that holds much of the same, or <see langword="null"/>.</summary>
+    [Id(1)] public string? ParentId { get; init; }
+
+    /// <summary>The machine stands still afterwards, so that it can be removed once its session is stored as paused.</summary>
+    [Id(2)] public bool Stop { get; init; }
+}
+
+/// <summary>A committed snapshot.</summary>
+[GenerateSerializer, Alias("sandbox.microvm-saved"), Immutable]
+public sealed record MicroVmSaved
+{
+    /// <summary>Bytes added to the store.</summary>
+    [Id(0)] public required long StoredBytes { get; init; }
+
+    /// <summary>Memory saved, in bytes.</summary>
+    [Id(1)] public required long MemoryBytes { get; init; }
+
+    /// <summary>Disk saved, in bytes.</summary>
+    [Id(2)] public required long DiskBytes { get; init; }
+
+    /// <summary>How long the machine stood still.</summary>
+    [Id(3)] public required TimeSpan Stopped { get; init; }
+
+    /// <summary>How long it took in all.</summary>
+    [Id(4)] public required TimeSpan Duration { get; init; }
+
+    /// <summary>Executions that were running in it.</summary>
+    [Id(5)] public required IReadOnlyList<string> Executions { get; init; }
 }
 
 /// <summary>How a microVM started.</summary>
 [GenerateSerializer, Alias("sandbox.microvm-started"), Immutable]
 public sealed record MicroVmStarted
 {
-    /// <summary><c>boot</c>, <c>clone</c>, <c>pool</c>.</summary>
+    /// <summary><c>boot</c>, <c>clone</c>, <c>pool</c>, <c>restore</c>.</summary>
     [Id(0)] public required string Method { get; init; }
 
     /// <summary><c>kvm</c>, <c>tcg</c> or empty.</summary>
@@ -96,4 +167,10 @@ public sealed record MicroVmStarted
 
     /// <summary>What the owner must know.</summary>
     [Id(4)] public IReadOnlyList<string> Warnings { get; init; } = [];
+
+    /// <summary>Executions that went on, by their ids from now on. Those that were to go on and are not named were lost.</summary>
+    [Id(5)] public IReadOnlyList<string> Executions { get; init; } = [];
+
+    /// <summary>Executions whose logs were taken out of the snapshot.</summary>
+    [Id(6)] public IReadOnlyList<string> ImportedLogs { get; init; } = [];
 }

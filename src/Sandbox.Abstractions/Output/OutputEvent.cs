@@ -56,6 +56,9 @@ public sealed record OutputPage
 
     /// <summary>The exit event has been read: there will be no more.</summary>
     [Id(2)] public required bool Complete { get; init; }
+
+    /// <summary>Its session is paused, or went on elsewhere: there will be no more here until it is resumed. Ask the session where the execution is now.</summary>
+    [Id(3)] public bool Suspended { get; init; }
 }
 
 /// <summary>What the live stream of an execution carries: a run of consecutive events.</summary>

@@ -4,8 +4,11 @@ namespace Sandbox.Abstractions;
 [GenerateSerializer, Alias("sandbox.create-session"), Immutable]
 public sealed record CreateSessionRequest
 {
+    /// <summary>Template of a request that names none.</summary>
+    public const string DefaultTemplate = "python";
+
     /// <summary>Template id, for example <c>python</c>.</summary>
-    [Id(0)] public string Template { get; init; } = "python";
+    [Id(0)] public string Template { get; init; } = DefaultTemplate;
 
     /// <summary>Isolation backend by name; unset: the scheduler chooses.</summary>
     [Id(1)] public string? Backend { get; init; }
@@ -19,7 +22,7 @@ public sealed record CreateSessionRequest
     /// <summary>Writable disk in MiB, 64 to 1048576.</summary>
     [Id(4)] public int? DiskMiB { get; init; }
 
-    /// <summary>End the session after so long without activity (executions, input, file calls). 1 s to 30 days; unset: the server's default.</summary>
+    /// <summary>Do <see cref="IdleAction"/> after so long without activity (executions, input, file calls). 1 s to 30 days; unset: the server's default.</summary>
     [Id(5)] public TimeSpan? IdleTimeout { get; init; }
 
     /// <summary>End the session so long after its creation whatever it does. 1 s to 365 days; unset: the server's default.</summary>
@@ -33,4 +36,13 @@ public sealed record CreateSessionRequest
 
     /// <summary>The code is not trusted at all: backends whose boundary is the host's own kernel are refused. Default true.</summary>
     [Id(9)] public bool Untrusted { get; init; } = true;
+
+    /// <summary>What happens after <see cref="IdleTimeout"/>. Default: it is paused.</summary>
+    [Id(10)] public IdleAction IdleAction { get; init; }
+
+    /// <summary>When checkpoints are taken by themselves. Default: never (a pause is one in any case).</summary>
+    [Id(11)] public CheckpointPolicy Checkpoints { get; init; } = new();
+
+    /// <summary>Begin with the state of a checkpoint instead of a new machine. Template, sizes, backend and environment are then those of the checkpoint's session, and naming others is an error.</summary>
+    [Id(12)] public CheckpointReference? From { get; init; }
 }

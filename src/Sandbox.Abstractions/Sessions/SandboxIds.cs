@@ -37,6 +37,12 @@ public static class SandboxIds
     /// <summary>A new context id.</summary>
     public static string NewContext() => "ctx_" + Random();
 
+    /// <summary>A new checkpoint id.</summary>
+    public static string NewCheckpoint() => "chk_" + Random();
+
+    /// <summary>Whether a text has the form of a checkpoint id.</summary>
+    public static bool IsCheckpoint(string? id) => Is(id, "chk_");
+
     /// <summary>Whether a text has the form of a session id. Nothing else may become part of a path or a key.</summary>
     public static bool IsSession(string? id) => Is(id, "ses_");
 

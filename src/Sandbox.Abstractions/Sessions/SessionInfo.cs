@@ -46,10 +46,10 @@ public sealed record SessionInfo
     /// <summary>Fencing number: rises before every new microVM.</summary>
     [Id(13)] public long Generation { get; init; }
 
-    /// <summary>How the microVM came to be: <c>boot</c>, <c>clone</c>, <c>pool</c>.</summary>
+    /// <summary>How the microVM came to be: <c>boot</c>, <c>clone</c>, <c>pool</c>, <c>restore</c>.</summary>
     [Id(14)] public string? StartMethod { get; init; }
 
-    /// <summary>From the create call to user code allowed.</summary>
+    /// <summary>From the create or resume call to user code allowed.</summary>
     [Id(15)] public TimeSpan? StartDuration { get; init; }
 
     /// <summary>When it was created (UTC).</summary>
@@ -75,6 +75,15 @@ public sealed record SessionInfo
 
     /// <summary>What its owner must know of its isolation, for example that TCG is no security boundary for upstream.</summary>
     [Id(23)] public IReadOnlyList<string> Warnings { get; init; } = [];
+
+    /// <summary>What happens when it has been idle for <see cref="IdleTimeout"/>.</summary>
+    [Id(24)] public IdleAction IdleAction { get; init; }
+
+    /// <summary>When checkpoints are taken by themselves.</summary>
+    [Id(25)] public CheckpointPolicy Checkpoints { get; init; } = new();
+
+    /// <summary>The session and checkpoint it was made from, or <see langword="null"/>.</summary>
+    [Id(26)] public SessionOrigin? Origin { get; init; }
 }
 
 /// <summary>One recovery of a session.</summary>
@@ -83,10 +92,12 @@ public sealed record SessionInfo
 /// <param name="Reason">Why the old microVM was gone.</param>
 /// <param name="Kept">What survived, for example <c>files on disk</c>.</param>
 /// <param name="Lost">What did not, for example <c>processes, variables</c>.</param>
+/// <param name="Checkpoint">Number of the checkpoint it went on from, or <see langword="null"/> where it went on from its disk.</param>
 [GenerateSerializer, Alias("sandbox.session-recovery"), Immutable]
 public sealed record SessionRecovery(
     [property: Id(0)] DateTimeOffset At,
     [property: Id(1)] long Generation,
     [property: Id(2)] string Reason,
     [property: Id(3)] string Kept,
-    [property: Id(4)] string Lost);
+    [property: Id(4)] string Lost,
+    [property: Id(5)] int? Checkpoint = null);

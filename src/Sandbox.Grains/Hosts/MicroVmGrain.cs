@@ -24,6 +24,10 @@ internal sealed class MicroVmGrain(HostRuntime runtime) : Grain, IMicroVmGrain
 
     public Task StopAsync(long generation, string reason) => runtime.StopMachineAsync(_vmId, generation, reason);
 
+    public Task<MicroVmSaved> SaveAsync(long generation, MicroVmSave save) => runtime.SaveMachineAsync(_vmId, generation, save);
+
+    public Task ContinueAsync(long generation, string snapshotId) => runtime.ContinueMachineAsync(_vmId, generation, snapshotId);
+
     public Task<int> StartExecutionAsync(long generation, string executionId, ExecutionRequest request) =>
         runtime.StartExecutionAsync(_vmId, generation, executionId, request);
 

@@ -25,7 +25,7 @@ internal sealed class GoldenStore(ILogger logger)
         try
         {
             var facts = JsonSerializer.Deserialize<GoldenFacts>(File.ReadAllBytes(Path.Combine(directory, Manifest)));
-            return facts is null ? null : new GoldenSnapshot(fingerprint, directory, facts.BuiltAt, facts.MemoryBytes);
+            return facts is null ? null : new GoldenSnapshot(fingerprint, fingerprint, directory, facts.BuiltAt, facts.MemoryBytes);
         }
         catch (Exception e) when (e is DirectoryNotFoundException or FileNotFoundException)
         {

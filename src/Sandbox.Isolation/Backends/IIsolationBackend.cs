@@ -45,6 +45,22 @@ public interface IIsolationBackend
     Task<GoldenSnapshot> BuildGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken) =>
         throw new NotSupportedException($"Backend '{Name}' makes no golden snapshots.");
 
+    /// <summary>Whether a saved machine can be brought back here.</summary>
+    Task<RestoreFit> FitAsync(string imageDirectory, TemplateSizes sizes, MachineFacts facts, CancellationToken cancellationToken) => Task.FromResult(RestoreFit.Foreign);
+
+    /// <summary>Writes a golden snapshot of this host to a sink, as a machine that is a difference from nothing, so that other hosts can have the very same.</summary>
+    /// <exception cref="NotSupportedException">The backend has no <see cref="BackendCapabilities.MemorySnapshot"/>.</exception>
+    Task ExportGoldenAsync(string imageDirectory, TemplateSizes sizes, string goldenId, IMachineSink sink, CancellationToken cancellationToken) =>
+        throw new NotSupportedException($"Backend '{Name}' makes no golden snapshots.");
+
+    /// <summary>
+    /// Takes a golden snapshot of another host, beside this host's own. Saved machines that are differences from it can be restored then; new machines are cloned from this host's own.
+    /// </summary>
+    /// <exception cref="IsolationException">It is of another VMM, processor, image or size, or its content is not what its id says.</exception>
+    /// <exception cref="NotSupportedException">The backend has no <see cref="BackendCapabilities.MemorySnapshot"/>.</exception>
+    Task ImportGoldenAsync(string imageDirectory, TemplateSizes sizes, string goldenId, IMachineSource source, CancellationToken cancellationToken) =>
+        throw new NotSupportedException($"Backend '{Name}' makes no golden snapshots.");
+
     /// <summary>
     /// Kills and removes every microVM of this host (process, cgroup, directory, socket) that <paramref name="isLive"/> does not claim:
     /// leftovers of a crashed predecessor at start, leaks later.

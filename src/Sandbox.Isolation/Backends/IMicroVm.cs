@@ -25,6 +25,28 @@ public interface IMicroVm : IAsyncDisposable
     /// </summary>
     /// <exception cref="IsolationException">The machine is dead or does not answer. Dispose it and take another.</exception>
     Task ClaimAsync(MicroVmClaim claim, CancellationToken cancellationToken) => throw new NotSupportedException("This microVM is of no warm pool.");
+
+    /// <summary>Executions that went on in a restored machine: one for each that the restore named, in that order. One that the guest does not know any more fails at its first read.</summary>
+    IReadOnlyList<IGuestExecution> Survivors => [];
+
+    /// <summary>
+    /// Saves the machine: CPU, devices, memory, disk, and what the host knows of the guest's channel. Whatever goes wrong before the sink has all of it, the machine runs on as if nothing had been
+    /// asked, unless it died.
+    /// </summary>
+    /// <param name="sink">Where to. A fault of it fails the save.</param>
+    /// <param name="mode">How the machine goes on.</param>
+    /// <param name="whileStopped">
+    /// Called once the machine stands still and no acknowledgement can reach it: what is written down of executions and their logs now belongs to exactly the state that is saved.
+    /// </param>
+    /// <param name="cancellationToken">Gives up; the machine runs on.</param>
+    /// <exception cref="IsolationException">The machine could not be saved.</exception>
+    /// <exception cref="NotSupportedException">The backend has no <see cref="BackendCapabilities.MemorySnapshot"/>.</exception>
+    Task<SaveReport> SaveAsync(IMachineSink sink, SaveMode mode, Func<CancellationToken, Task> whileStopped, CancellationToken cancellationToken) =>
+        throw new NotSupportedException("This microVM cannot be saved.");
+
+    /// <summary>Lets a machine run on that a save has left stopped. One that runs is no error.</summary>
+    /// <exception cref="IsolationException">The machine is dead.</exception>
+    Task ContinueAsync(CancellationToken cancellationToken) => throw new NotSupportedException("This microVM cannot be saved.");
 }
 
 /// <summary>Who claims a machine of the warm pool.</summary>
@@ -40,7 +62,7 @@ public sealed record MicroVmClaim(string SessionId, long Generation, string Host
 public sealed record MicroVmExit(bool Expected, string Reason);
 
 /// <summary>How a microVM was started and how long the parts took.</summary>
-/// <param name="Method"><c>boot</c>, <c>clone</c> (of the golden snapshot), or <c>pool</c> (a clone made beforehand).</param>
+/// <param name="Method"><c>boot</c>, <c>clone</c> (of the golden snapshot), <c>pool</c> (a clone made beforehand), or <c>restore</c> (of a saved machine).</param>
 /// <param name="Accelerator"><c>kvm</c> or <c>tcg</c>.</param>
 /// <param name="Attempts">1, or more where a boot had to be repeated.</param>
 /// <param name="Duration">From the call to an agent that is ready for user code.</param>

@@ -28,4 +28,20 @@ public sealed record MicroVmSpec
 
     /// <summary>Host name inside the guest.</summary>
     public required string Hostname { get; init; }
+
+    /// <summary>The saved machine to bring back, or <see langword="null"/> for a new one. A restore never falls back to a boot: it succeeds whole or fails.</summary>
+    public MachineRestore? Restore { get; init; }
 }
+
+/// <summary>A saved machine that is brought back.</summary>
+/// <param name="Source">Its bytes, verified by whoever reads them.</param>
+/// <param name="Executions">Executions that ran in it and shall go on, in the order in which <see cref="IMicroVm.Survivors"/> answers. What else runs in the guest is killed.</param>
+/// <param name="ShareKey">
+/// Names the saved state where several machines are restored from it on this host: they share one sealed copy of its memory. <see langword="null"/>: this one alone.
+/// </param>
+public sealed record MachineRestore(IMachineSource Source, IReadOnlyList<RestoredExecution> Executions, string? ShareKey = null);
+
+/// <summary>An execution that goes on in a restored machine.</summary>
+/// <param name="ExecutionId">Its id inside the guest.</param>
+/// <param name="LastSeq">The guest's number of the last event that is in its log; the guest repeats what came after.</param>
+public sealed record RestoredExecution(string ExecutionId, ulong LastSeq);

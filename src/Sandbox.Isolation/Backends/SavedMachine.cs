@@ -34,6 +34,9 @@ public interface IMachineSource
     /// <summary>State of CPU and devices, in the backend's own format.</summary>
     Task<byte[]> ReadDevicesAsync(CancellationToken cancellationToken);
 
+    /// <summary>What the host that saved it knew of the guest's channel, in the format of <c>GuestMemo</c>.</summary>
+    Task<byte[]> ReadGuestAsync(CancellationToken cancellationToken);
+
     /// <summary>Pages of <see cref="MachineBlock.MemoryBlock"/> bytes. The data of one may be overwritten by the next.</summary>
     IAsyncEnumerable<MachineBlock> ReadMemoryAsync(CancellationToken cancellationToken);
 
@@ -49,6 +52,9 @@ public interface IMachineSink
 
     /// <summary>State of CPU and devices, at most some hundred KiB.</summary>
     Task WriteDevicesAsync(ReadOnlyMemory<byte> devices, CancellationToken cancellationToken);
+
+    /// <summary>What the host knows of the guest's channel.</summary>
+    Task WriteGuestAsync(ReadOnlyMemory<byte> memo, CancellationToken cancellationToken);
 
     /// <summary>A page of memory, ascending; what is not given is as in the golden snapshot. The data may be overwritten once the call has returned.</summary>
     ValueTask WriteMemoryAsync(MachineBlock block, CancellationToken cancellationToken);

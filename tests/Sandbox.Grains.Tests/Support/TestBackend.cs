@@ -48,7 +48,7 @@ internal sealed class TestBackend(string name = "test") : IIsolationBackend
     }
 
     public Task<GoldenSnapshot?> FindGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken) =>
-        Task.FromResult(Warm ? new GoldenSnapshot("0123456789abcdef", imageDirectory, DateTimeOffset.UnixEpoch, 1) : null);
+        Task.FromResult(Warm ? new GoldenSnapshot("0123456789abcdef", "g1", imageDirectory, DateTimeOffset.UnixEpoch, 1) : null);
 
     public async Task<IMicroVm?> PrepareAsync(MicroVmSpec spec, CancellationToken cancellationToken)
     {
