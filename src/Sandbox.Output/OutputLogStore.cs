@@ -57,6 +57,10 @@ public sealed class OutputLogStore : IDisposable
     /// <exception cref="OutputLogCorruptException">The log is damaged in its middle.</exception>
     public OutputLog? Find(string session, string execution) => Get(session, execution, make: false);
 
+    /// <summary>Executions of a session that have a log here, in no order.</summary>
+    /// <exception cref="ArgumentException">The id is not one: <c>[A-Za-z0-9_-]{1,64}</c>.</exception>
+    public IReadOnlyList<string> List(string session) => Executions(Path.Combine(_root, OutputIds.Require(session, nameof(session))));
+
     /// <summary>Deletes all logs of a session. Readers and writers of them get <see cref="OutputLogDeletedException"/>.</summary>
     public Task DeleteAsync(string session)
     {

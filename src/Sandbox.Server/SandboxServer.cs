@@ -164,12 +164,14 @@ public sealed class SandboxServer : IAsyncDisposable
                 host.MemoryMiB = options.MemoryMiB;
                 host.MaxMicroVms = options.MaxMicroVms;
                 host.WarmPoolCeiling = options.WarmPool;
+                host.ShareGolden = options.Redis.Length > 0;
             },
             sessions =>
             {
                 sessions.DefaultIdleTimeout = options.DefaultIdleTimeout;
                 sessions.DefaultMaxLifetime = options.DefaultMaxLifetime;
             });
+        silo.Services.AddSnapshotStore(options);
         silo.Services.AddSingleton<IIsolationBackend>(services =>
         {
             return new QemuBackend(
@@ -217,6 +219,7 @@ public sealed class SandboxServer : IAsyncDisposable
             throw new ServerException("A cluster keeps its state in PostgreSQL: name it with --postgres.");
         }
 
+        SnapshotStorage.Check(options);
         foreach (var url in options.Urls)
         {
             if (!Uri.TryCreate(url, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https"))

@@ -73,8 +73,26 @@ public sealed record ServerOptions
     /// <summary>Idle timeout of sessions that name none.</summary>
     public TimeSpan DefaultIdleTimeout { get; init; } = TimeSpan.FromMinutes(30);
 
-    /// <summary>Lifetime of sessions that name none.</summary>
-    public TimeSpan DefaultMaxLifetime { get; init; } = TimeSpan.FromHours(24);
+    /// <summary>Lifetime of sessions that name none; paused time counts.</summary>
+    public TimeSpan DefaultMaxLifetime { get; init; } = TimeSpan.FromDays(30);
+
+    /// <summary>Directory of the snapshot store; empty: <c>snapshots</c> in the data directory. In a cluster: on a file system that all hosts share.</summary>
+    public string SnapshotDirectory { get; init; } = "";
+
+    /// <summary>File of the master key that snapshots are encrypted under; empty: <c>snapshot.key</c> in the data directory, made if missing. In a cluster: the same content on all hosts.</summary>
+    public string SnapshotKeyFile { get; init; } = "";
+
+    /// <summary>S3 bucket of the snapshot store, instead of a directory; empty: none. Credentials are found as Amazon's tools find them.</summary>
+    public string S3Bucket { get; init; } = "";
+
+    /// <summary>Put before the names of all objects.</summary>
+    public string S3Prefix { get; init; } = "";
+
+    /// <summary>Address of an S3 store that is not Amazon's.</summary>
+    public string S3Endpoint { get; init; } = "";
+
+    /// <summary>Region of the bucket.</summary>
+    public string S3Region { get; init; } = "";
 
     /// <summary>File that a first API key of the tenant <c>default</c> is written to, if there is none yet; empty: no.</summary>
     public string BootstrapKeyFile { get; init; } = "";

@@ -80,6 +80,46 @@ public sealed class SnapshotStore(IBlobStore blobs, IKeyProvider keys, TimeProvi
         }
     }
 
+    /// <summary>
+    /// Makes a snapshot of another session out of one that exists: it shares all chunks with it and stores none. Each may be deleted without the other. One that exists already is left as it is, so the call may be repeated.
+    /// </summary>
+    /// <exception cref="SnapshotException"><see cref="SnapshotErrorKind.NotFound"/>, <see cref="SnapshotErrorKind.Corrupt"/>, <see cref="SnapshotErrorKind.NoSpace"/> or <see cref="SnapshotErrorKind.Unavailable"/>.</exception>
+    public async Task<SnapshotInfo> CopyAsync(string tenant, string sourceId, string snapshotId, string sessionId, CancellationToken cancellationToken)
+    {
+        CheckId(sourceId);
+        CheckId(snapshotId);
+        if (await FindAsync(tenant, snapshotId, cancellationToken).ConfigureAwait(false) is { } made)
+        {
+            return made;
+        }
+
+        var folders = new TenantFolders(tenant);
+        try
+        {
+            // As a writer does: while the intent names the source, and the source is gone, nothing is collected.
+            await blobs.PutAsync(folders.Intent(snapshotId), Encoding.UTF8.GetBytes(sourceId), cancellationToken).ConfigureAwait(false);
+        }
+        catch (SnapshotException e) when (e.Kind == SnapshotErrorKind.AlreadyExists)
+        {
+            // An earlier call of this kind did not come to its end. What it would have written is what this one writes.
+        }
+
+        using var codec = await CodecAsync(tenant, cancellationToken).ConfigureAwait(false);
+        var source = await LoadAsync(folders, sourceId, codec, cancellationToken).ConfigureAwait(false);
+        var copy = source with { SnapshotId = snapshotId, SessionId = sessionId, ParentId = sourceId, StoredBytes = 0 };
+        var name = folders.Manifest(snapshotId);
+        try
+        {
+            await blobs.PutAsync(name, codec.Encode(ManifestFormat.Write(copy), Binding(name)), cancellationToken).ConfigureAwait(false);
+        }
+        catch (SnapshotException e) when (e.Kind == SnapshotErrorKind.AlreadyExists)
+        {
+            // Another caller was quicker with the same.
+        }
+
+        return Describe(copy);
+    }
+
     /// <summary>What is known of a snapshot, or <see langword="null"/> if there is none of that id.</summary>
     /// <exception cref="SnapshotException"><see cref="SnapshotErrorKind.Corrupt"/> or <see cref="SnapshotErrorKind.Unavailable"/>.</exception>
     public async Task<SnapshotInfo?> FindAsync(string tenant, string snapshotId, CancellationToken cancellationToken)

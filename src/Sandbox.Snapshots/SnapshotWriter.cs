@@ -45,6 +45,9 @@ public sealed class SnapshotWriter : IMachineSink, IDisposable
         _disk = new RegionWriter(MachineBlock.DiskBlock, _packs);
     }
 
+    /// <summary>The machine, once it has begun; <see langword="null"/> where only files are saved.</summary>
+    public MachineFacts? Machine => _machine;
+
     /// <inheritdoc/>
     public Task BeginAsync(MachineFacts facts, CancellationToken cancellationToken)
     {

@@ -23,11 +23,11 @@ public sealed class DependencyTests
         ["Sandbox.Templates"] = ["Sandbox.Isolation"],
         ["Sandbox.Storage"] = [],
         ["Sandbox.Client"] = ["Sandbox.Abstractions"],
-        ["Sandbox.Grains"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Guest.Protocol", "Sandbox.Output"],
+        ["Sandbox.Grains"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Guest.Protocol", "Sandbox.Output", "Sandbox.Snapshots"],
         ["Sandbox.Gateway"] = ["Sandbox.Abstractions", "Sandbox.Client"],
         ["Sandbox.Server"] =
         [
-            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Storage", "Sandbox.Templates",
+            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Snapshots", "Sandbox.Storage", "Sandbox.Templates",
         ],
         ["Sandbox.Cli"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Server", "Sandbox.Storage", "Sandbox.Templates"],
     };

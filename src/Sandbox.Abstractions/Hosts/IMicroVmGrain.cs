@@ -33,6 +33,10 @@ public interface IMicroVmGrain : IGrainWithStringKey
     [Alias("continue"), AlwaysInterleave, ResponseTimeout("00:01:00")]
     Task ContinueAsync(long generation, string snapshotId);
 
+    /// <summary>Kills the microVM of a session that is paused, or lives elsewhere now, and removes its disk; its outputs stay. Not finding it is no error.</summary>
+    [Alias("discard"), AlwaysInterleave]
+    Task DiscardAsync(string sessionId, long generation, string reason);
+
     /// <summary>Starts an execution whose output goes to this host's log.</summary>
     [Alias("start-execution"), AlwaysInterleave]
     Task<int> StartExecutionAsync(long generation, string executionId, ExecutionRequest request);
@@ -168,9 +172,14 @@ public sealed record MicroVmStarted
     /// <summary>What the owner must know.</summary>
     [Id(4)] public IReadOnlyList<string> Warnings { get; init; } = [];
 
-    /// <summary>Executions that went on, by their ids from now on. Those that were to go on and are not named were lost.</summary>
-    [Id(5)] public IReadOnlyList<string> Executions { get; init; } = [];
+    /// <summary>
+    /// Executions that went on: id from now on to id in the snapshot. Those that were to go on and are not named were lost. An id that was to stay may have changed: its log had been written to since the snapshot.
+    /// </summary>
+    [Id(5)] public IReadOnlyDictionary<string, string> Executions { get; init; } = new Dictionary<string, string>();
 
     /// <summary>Executions whose logs were taken out of the snapshot.</summary>
     [Id(6)] public IReadOnlyList<string> ImportedLogs { get; init; } = [];
+
+    /// <summary>The machine can be saved with its memory.</summary>
+    [Id(7)] public bool CanSave { get; init; }
 }

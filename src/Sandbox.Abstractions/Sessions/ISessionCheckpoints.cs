@@ -14,12 +14,12 @@ public interface ISessionCheckpoints : IGrainWithStringKey
     /// <see cref="SessionState.Paused"/> where it is paused already. If the snapshot cannot be stored, the session runs on and <see cref="SessionInfo.Cause"/> says why.
     /// </summary>
     /// <exception cref="SandboxException"><see cref="SandboxErrorCode.Conflict"/>: it is being created or resumed, or has ended; <see cref="SandboxErrorCode.Unsupported"/>: its backend cannot save memory.</exception>
-    [Alias("pause")]
+    [Alias("pause"), AlwaysInterleave]
     Task<SessionInfo> PauseAsync(string? idempotencyKey);
 
     /// <summary>Begins to resume a paused session; returns in state <see cref="SessionState.Resuming"/>, or as it is where a resume is under way.</summary>
     /// <exception cref="SandboxException"><see cref="SandboxErrorCode.Conflict"/>: it runs, is being paused, or has ended.</exception>
-    [Alias("resume")]
+    [Alias("resume"), AlwaysInterleave]
     Task<SessionInfo> ResumeAsync(string? idempotencyKey);
 
     /// <summary>Takes a checkpoint of a running session, which stands still only while its state is set aside.</summary>
@@ -29,7 +29,7 @@ public interface ISessionCheckpoints : IGrainWithStringKey
     /// <see cref="SandboxErrorCode.Conflict"/>: it does not run; <see cref="SandboxErrorCode.AlreadyExists"/>: the name is taken; <see cref="SandboxErrorCode.ResourceExhausted"/>: it has as many as it may have, or the store is full;
     /// <see cref="SandboxErrorCode.Unsupported"/>; <see cref="SandboxErrorCode.Unavailable"/>: the store cannot be reached.
     /// </exception>
-    [Alias("checkpoint"), ResponseTimeout("00:03:00")]
+    [Alias("checkpoint"), AlwaysInterleave, ResponseTimeout("00:03:00")]
     Task<CheckpointInfo> CreateCheckpointAsync(string? name, string? idempotencyKey);
 
     /// <summary>All checkpoints, oldest first.</summary>
@@ -38,7 +38,7 @@ public interface ISessionCheckpoints : IGrainWithStringKey
 
     /// <summary>Deletes a checkpoint. The one that a paused session would resume from is refused with <see cref="SandboxErrorCode.Conflict"/>.</summary>
     /// <exception cref="SandboxException"><see cref="SandboxErrorCode.NotFound"/>: there is no such checkpoint.</exception>
-    [Alias("delete-checkpoint")]
+    [Alias("delete-checkpoint"), AlwaysInterleave]
     Task DeleteCheckpointAsync(string checkpointId);
 
     /// <summary>
@@ -46,13 +46,13 @@ public interface ISessionCheckpoints : IGrainWithStringKey
     /// ran at the checkpoint go on under new ids (<see cref="ExecutionInfo.ContinuedFrom"/>); outputs since then stay readable.
     /// </summary>
     /// <exception cref="SandboxException"><see cref="SandboxErrorCode.NotFound"/>: there is no such checkpoint, and nothing has changed; <see cref="SandboxErrorCode.Conflict"/>: the session is in transition or has ended.</exception>
-    [Alias("rollback")]
+    [Alias("rollback"), AlwaysInterleave]
     Task<SessionInfo> RollbackAsync(string checkpointId, string? idempotencyKey);
 
     /// <summary>Makes independent copies of a running session, which itself runs on. Each is a session of its own, in state <see cref="SessionState.Creating"/> when this returns.</summary>
     /// <param name="count">1 to 100.</param>
     /// <param name="idempotencyKey">The same key again returns the same sessions.</param>
     /// <exception cref="SandboxException">As <see cref="CreateCheckpointAsync"/>.</exception>
-    [Alias("fork"), ResponseTimeout("00:03:00")]
+    [Alias("fork"), AlwaysInterleave, ResponseTimeout("00:03:00")]
     Task<IReadOnlyList<SessionInfo>> ForkAsync(int count, string? idempotencyKey);
 }

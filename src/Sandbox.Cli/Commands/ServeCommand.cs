@@ -34,6 +34,8 @@ internal static class ServeCommand
             (new("--accelerator") { Description = "auto (default), kvm or tcg", HelpName = "NAME" }, "accelerator"),
             (new("--max-memory") { Description = "Memory of all microVMs together, in MiB", HelpName = "MIB" }, "memoryMiB"),
             (new("--warm-pool") { Description = "Most warm microVMs kept ready for each template; 0: none", HelpName = "N" }, "warmPool"),
+            (new("--snapshots") { Description = "Directory of the snapshot store; in a cluster on a file system that all hosts share. For S3 see docs/storage.md", HelpName = "DIR" }, "snapshotDirectory"),
+            (new("--snapshot-key") { Description = "File of the key that snapshots are encrypted under; in a cluster the same on all hosts", HelpName = "FILE" }, "snapshotKeyFile"),
             (new("--max-microvms") { Description = "Most microVMs at once", HelpName = "N" }, "maxMicroVms"),
             (new("--bootstrap-key") { Description = "Write a first API key of the tenant 'default' to this file (mode 0600) if there is none yet", HelpName = "FILE" }, "bootstrapKeyFile"),
         };
@@ -41,7 +43,8 @@ internal static class ServeCommand
               sandbox serve --dev                                   one user, this machine, no key
               sandbox serve --bootstrap-key key.txt                 with API keys; the first one is written to key.txt
               sandbox serve --config /etc/sandbox/server.json
-              SANDBOX_POSTGRES='Host=db;...' sandbox serve --redis cache:6379 --advertised-address 10.0.0.5
+              SANDBOX_POSTGRES='Host=db;...' sandbox serve --redis cache:6379 --advertised-address 10.0.0.5 \
+                --snapshots /mnt/shared/snapshots --snapshot-key /etc/sandbox/snapshot.key
 
             Every setting can be in the configuration file (dataDirectory) or the environment (SANDBOX_DATA_DIRECTORY); the command line wins.
             SIGTERM or Ctrl-C stops it and ends its microVMs; sessions and their files are there again at the next start.

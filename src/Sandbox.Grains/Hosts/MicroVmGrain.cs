@@ -28,6 +28,8 @@ internal sealed class MicroVmGrain(HostRuntime runtime) : Grain, IMicroVmGrain
 
     public Task ContinueAsync(long generation, string snapshotId) => runtime.ContinueMachineAsync(_vmId, generation, snapshotId);
 
+    public Task DiscardAsync(string sessionId, long generation, string reason) => runtime.DiscardMachineAsync(sessionId, _vmId, generation, reason);
+
     public Task<int> StartExecutionAsync(long generation, string executionId, ExecutionRequest request) =>
         runtime.StartExecutionAsync(_vmId, generation, executionId, request);
 

@@ -47,6 +47,12 @@ public sealed class HostOptions
     /// <summary>How often pools are looked after.</summary>
     public TimeSpan PoolPeriod { get; set; } = TimeSpan.FromMilliseconds(500);
 
+    /// <summary>Put golden snapshots into the snapshot store, so that other hosts can restore what this one saved. For clusters; one host alone has them already.</summary>
+    public bool ShareGolden { get; set; }
+
+    /// <summary>How often the snapshot store is rid of what no snapshot needs any more.</summary>
+    public TimeSpan CollectPeriod { get; set; } = TimeSpan.FromHours(6);
+
     /// <summary>How long one request to a guest agent may take.</summary>
     public TimeSpan GuestRequestTimeout { get; set; } = TimeSpan.FromSeconds(25);
 

@@ -6,8 +6,8 @@ public sealed class SessionOptions
     /// <summary>Idle timeout of a session that names none.</summary>
     public TimeSpan DefaultIdleTimeout { get; set; } = TimeSpan.FromMinutes(30);
 
-    /// <summary>Lifetime of a session that names none.</summary>
-    public TimeSpan DefaultMaxLifetime { get; set; } = TimeSpan.FromHours(24);
+    /// <summary>Lifetime of a session that names none; the time it is paused counts.</summary>
+    public TimeSpan DefaultMaxLifetime { get; set; } = TimeSpan.FromDays(30);
 
     /// <summary>Longest idle timeout that may be asked for.</summary>
     public TimeSpan IdleTimeoutCeiling { get; set; } = TimeSpan.FromDays(30);
@@ -35,6 +35,24 @@ public sealed class SessionOptions
 
     /// <summary>How long a session waits for the host that holds its disk to come back before it fails.</summary>
     public TimeSpan HostReturnTimeout { get; set; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>How long the host of a session may be away before the session goes on elsewhere, from its newest checkpoint, if it has one.</summary>
+    public TimeSpan HostLossTimeout { get; set; } = TimeSpan.FromSeconds(20);
+
+    /// <summary>Most checkpoints of a session that somebody asked for.</summary>
+    public int MaxCheckpoints { get; set; } = 64;
+
+    /// <summary>How many checkpoints of pauses and policies are kept; older ones go.</summary>
+    public int KeptCheckpoints { get; set; } = 2;
+
+    /// <summary>How long nothing happens before <see cref="Abstractions.CheckpointPolicy.OnIdle"/> takes a checkpoint.</summary>
+    public TimeSpan CheckpointIdleDelay { get; set; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>After a pause or a checkpoint by itself has failed, how long until the next try.</summary>
+    public TimeSpan SaveRetryDelay { get; set; } = TimeSpan.FromMinutes(1);
+
+    /// <summary>How often an active session makes sure that its microVM and host are still there.</summary>
+    public TimeSpan LivenessPeriod { get; set; } = TimeSpan.FromSeconds(15);
 
     /// <summary>So many microVMs lost within <see cref="CrashLoopWindow"/> are a crash loop: the session fails.</summary>
     public int CrashLoopLimit { get; set; } = 3;

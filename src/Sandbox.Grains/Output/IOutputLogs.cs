@@ -11,6 +11,9 @@ internal interface IOutputLogs
     /// <summary>Finds a log, or <see langword="null"/>.</summary>
     IOutputLog? Find(string sessionId, string executionId);
 
+    /// <summary>Executions of a session that have a log here.</summary>
+    IReadOnlyList<string> List(string sessionId);
+
     /// <summary>Removes all logs of a session.</summary>
     Task DeleteSessionAsync(string sessionId);
 
@@ -26,6 +29,9 @@ internal interface IOutputLog
 
     /// <summary>The exit, once it is in the log.</summary>
     ExecutionExit? Exit { get; }
+
+    /// <summary>Number of the last event, or 0.</summary>
+    long LastSeq { get; }
 
     /// <summary>Appends events and gives them their numbers. They are safe from the death of this process when the call returns.</summary>
     IReadOnlyList<OutputEvent> Append(IReadOnlyList<PendingEvent> events);

@@ -39,13 +39,14 @@ internal sealed class OutputGrain(HostRuntime runtime) : Grain, IOutputGrain, IT
             throw SandboxException.NotFound($"There is no output of execution '{_execution}' here: it never was, or its retention has passed.");
         }
 
-        if (!log.IsComplete && !runtime.IsPumped(_execution))
+        if (!log.IsComplete && !runtime.IsPumped(_execution) && !runtime.IsSuspended(_execution))
         {
             // The process that wrote this log is gone, and only it could have gone on: say so instead of letting readers wait for ever.
             runtime.Seal(_session, _execution, ExitTranslator.Lost("its host was restarted while it ran", new ExecutionFacts(), TimeSpan.Zero));
         }
 
         var patience = wait < TimeSpan.Zero ? TimeSpan.Zero : wait > IOutputGrain.MaxWait ? IOutputGrain.MaxWait : wait;
-        return await log.ReadAsync(fromSeq, IOutputGrain.MaxPageBytes, patience, CancellationToken.None);
+        var page = await log.ReadAsync(fromSeq, IOutputGrain.MaxPageBytes, patience, CancellationToken.None);
+        return runtime.IsSuspended(_execution) && !page.Complete ? page with { Suspended = true } : page;
     }
 }

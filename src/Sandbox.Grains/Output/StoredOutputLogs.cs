@@ -16,6 +16,8 @@ internal sealed class StoredOutputLogs(string root, TimeProvider clock) : IOutpu
 
     public IOutputLog? Find(string sessionId, string executionId) => _store.Value.Find(sessionId, executionId) is { } log ? new StoredLog(log) : null;
 
+    public IReadOnlyList<string> List(string sessionId) => _store.Value.List(sessionId);
+
     public Task DeleteSessionAsync(string sessionId) => _store.Value.DeleteAsync(sessionId);
 
     public void Sweep(TimeSpan age) => _store.Value.Sweep(age);
@@ -48,6 +50,8 @@ internal sealed class StoredOutputLogs(string root, TimeProvider clock) : IOutpu
         }
 
         public bool IsComplete => log.IsComplete;
+
+        public long LastSeq => log.LastSeq;
 
         public IReadOnlyList<OutputEvent> Append(IReadOnlyList<PendingEvent> events) =>
             [.. log.Append([.. events.Select(e => new OutputEntry((OutputRecordKind)e.Kind, e.Data, e.Time.ToUnixTimeMilliseconds()))]).Select(EventOf)];

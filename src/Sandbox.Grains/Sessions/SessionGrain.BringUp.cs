@@ -29,7 +29,7 @@ internal sealed partial class SessionGrain
             while (Document.State is SessionState.Creating or SessionState.Resuming)
             {
                 var creating = Document.State == SessionState.Creating;
-                await (creating ? CreateMachineAsync() : BringBackAsync());
+                await (creating ? CreateMachineAsync() : Document.Resume is null ? BringBackFromDiskAsync() : BringBackFromCheckpointAsync());
             }
         }
         catch (Exception e)
@@ -51,7 +51,7 @@ internal sealed partial class SessionGrain
             Placement placement;
             try
             {
-                placement = await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(Needs() with { Excluded = tried });
+                placement = await PlaceAsync(tried);
             }
             catch (Exception e)
             {
@@ -103,62 +103,34 @@ internal sealed partial class SessionGrain
         }
     }
 
-    /// <summary>A session that lost its microVM: only the host that has its disk will do, and it may need time to come back.</summary>
-    private async Task BringBackAsync()
-    {
-        var host = Document.HostId!;
-        var begun = Document.StateChangedAt;
-        var failures = 0;
-        while (Document.State == SessionState.Resuming)
-        {
-            SandboxException? error;
-            try
-            {
-                var placement = await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(Needs() with { PreferredHost = host, PreferredHostOnly = true });
-                error = await TryStartAsync(placement with { TemplateVersion = Document.TemplateVersion ?? placement.TemplateVersion }, SessionState.Resuming);
-                failures += error is null || await IsAwayAsync(host) ? 0 : 1;
-            }
-            catch (SandboxException e)
-            {
-                error = e;
-            }
-            catch (Exception e)
-            {
-                error = SandboxException.Unavailable(e.Message);
-            }
-
-            if (error is null)
-            {
-                return;
-            }
-
-            if (Document.State == SessionState.Resuming && (failures >= _options.StartAttempts || Now - begun > _options.HostReturnTimeout))
-            {
-                await FailAsync($"it lost its microVM ({Document.Cause}) and could not be brought back on host {host}, which has its disk: {error.Message}", Document.Generation);
-                return;
-            }
-
-            await Task.Delay(_options.RetryDelay);
-        }
-    }
-
     /// <summary>One attempt on one host. <see langword="null"/>: done, or the session moved on meanwhile. Else what went wrong.</summary>
     private async Task<SandboxException?> TryStartAsync(Placement placement, SessionState expected)
     {
-        await StopMachineAsync(Document, "its start is repeated");
+        if (Document.Resume is not { IsRecovery: true })
+        {
+            await StopMachineAsync(Document, Document.Cause ?? "its start is repeated");
+        }
 
         // The generation rises in storage before anything happens in the world: whoever acts for an older one is refused from now on.
-        await _session.UpdateAsync(d => d.State == expected
-            ? d with
-            {
-                Generation = d.Generation + 1,
-                HostId = placement.HostId,
-                VmId = $"vm-{Id[4..]}-{d.Generation + 1}",
-                Backend = placement.Backend,
-                TemplateVersion = placement.TemplateVersion,
-                HostsUsed = d.HostsUsed.Contains(placement.HostId) ? d.HostsUsed : [.. d.HostsUsed, placement.HostId],
-            }
-            : d);
+        var keepIds = false;
+        await _session.UpdateAsync(d =>
+        {
+            keepIds = d.Resume is { KeepIds: true };
+            return d.State == expected
+                ? d with
+                {
+                    Generation = d.Generation + 1,
+                    HostId = placement.HostId,
+                    VmId = $"vm-{Id[4..]}-{d.Generation + 1}",
+                    Backend = placement.Backend,
+                    TemplateVersion = placement.TemplateVersion,
+                    HostsUsed = d.HostsUsed.Contains(placement.HostId) ? d.HostsUsed : [.. d.HostsUsed, placement.HostId],
+
+                    // If nobody learns what comes of this attempt, executions may have said more than the snapshot knows: the next one must not go on in their logs.
+                    Resume = d.Resume is { } resume ? resume with { KeepIds = false } : null,
+                }
+                : d;
+        });
         var mine = Document;
         if (mine.State != expected)
         {
@@ -170,16 +142,23 @@ internal sealed partial class SessionGrain
             var host = _grains.GetGrain<IHostGrain>(placement.HostId);
             if (!await host.TryReserveAsync(new HostLease(Id, mine.Generation, mine.VmId!, mine.Vcpus, mine.MemoryMiB)))
             {
+                await KeepIdsAsync(mine, keepIds);
                 return new SandboxException(SandboxErrorCode.ResourceExhausted, $"Host {placement.HostId} has no room now.");
             }
 
-            if (expected == SessionState.Resuming)
+            if (expected == SessionState.Resuming && mine.Resume is null)
             {
                 // The reservation has ended the old machine and its pumps: what their logs say now is final.
-                await CloseLostExecutionsAsync(host, mine);
+                await CloseLostExecutionsAsync(mine, []);
             }
 
-            var started = await Machine(mine).StartAsync(StartOf(mine));
+            var restore = mine.Resume is { } resume ? RestoreOf(mine, resume with { KeepIds = keepIds }) : null;
+            var started = await Machine(mine).StartAsync(StartOf(mine) with { Restore = restore });
+            if (restore is not null)
+            {
+                await TakeExecutionsOverAsync(mine, started);
+            }
+
             await BecomeRunningAsync(mine, started, expected);
             return null;
         }
@@ -187,7 +166,13 @@ internal sealed partial class SessionGrain
         {
             _logger.LogWarning(e, "Session {Session} generation {Generation} did not start on host {Host}", Id, mine.Generation, placement.HostId);
             await QuietlyAsync(() => StopMachineAsync(mine, "its start failed"), "stopping the microVM");
-            return e as SandboxException ?? SandboxException.Unavailable($"Host {placement.HostId} could not be used: {e.Message}");
+            if (e is SandboxException known)
+            {
+                await QuietlyAsync(() => KeepIdsAsync(mine, keepIds), "noting that the start failed");
+                return known;
+            }
+
+            return SandboxException.Unavailable($"Host {placement.HostId} could not be used: {e.Message}");
         }
     }
 
@@ -201,15 +186,19 @@ internal sealed partial class SessionGrain
                 return d;
             }
 
-            var next = SessionStateMachine.Move(d, SessionState.Running, null, now) with
+            var next = SessionStateMachine.Move(d, SessionState.Running, d.Resume?.Remark, now) with
             {
+                Contexts = d.Resume is { } resume ? ContextsFrom(d, resume) : d.Contexts,
+                Resume = null,
+                CanSave = started.CanSave,
                 Accelerator = started.Accelerator,
                 StartMethod = started.Method,
                 StartDuration = now - (expected == SessionState.Creating ? d.CreatedAt : d.StateChangedAt),
                 Warnings = [.. started.Warnings],
                 LastActivityAt = now,
             };
-            return expected == SessionState.Creating ? next : next with { Recoveries = [.. d.Recoveries.TakeLast(49), RecoveryOf(d, started, now)] };
+            var recovered = expected == SessionState.Resuming && d.Resume is null or { IsRecovery: true };
+            return recovered ? next with { Recoveries = [.. d.Recoveries.TakeLast(49), RecoveryOf(d, started, now)] } : next;
         });
         if (Document.State != SessionState.Running || Document.Generation != mine.Generation)
         {
@@ -229,22 +218,34 @@ internal sealed partial class SessionGrain
         await QuietlyAsync(ArmReminderAsync, "arming the reminder");
     }
 
-    private static SessionRecovery RecoveryOf(SessionDocument d, MicroVmStarted started, DateTimeOffset now) => new(
-        now,
-        d.Generation,
-        d.Cause ?? "its microVM was lost",
-        started.DiskExisted ? "files on disk" : "nothing",
-        started.DiskExisted ? "processes, variables" : "files, processes, variables");
+    private static SessionRecovery RecoveryOf(SessionDocument d, MicroVmStarted started, DateTimeOffset now)
+    {
+        var reason = d.Cause ?? "its microVM was lost";
+        if (d.Resume is { } resume && d.Checkpoints.Find(c => c.Id == resume.CheckpointId) is { } checkpoint)
+        {
+            return new SessionRecovery(
+                now, d.Generation, reason, $"files, variables and processes as of checkpoint {checkpoint.Number}", $"everything since {checkpoint.CreatedAt.UtcDateTime:yyyy-MM-dd HH:mm:ss} UTC", checkpoint.Number);
+        }
 
-    /// <summary>Every execution that ran gets its truthful end: what its log says, or that it was lost.</summary>
-    private async Task CloseLostExecutionsAsync(IHostGrain host, SessionDocument mine)
+        return new SessionRecovery(now, d.Generation, reason, started.DiskExisted ? "files on disk" : "nothing", started.DiskExisted ? "processes, variables" : "files, processes, variables");
+    }
+
+    /// <summary>Every execution that ran and does not go on gets its truthful end: what its log says, or that it was lost.</summary>
+    private async Task CloseLostExecutionsAsync(SessionDocument mine, IReadOnlyCollection<string> going)
     {
         var why = mine.Cause ?? "its microVM was lost";
         var exits = new Dictionary<string, ExecutionExit>(StringComparer.Ordinal);
-        foreach (var execution in _executions.Running.Where(e => e.Generation < mine.Generation).ToList())
+        foreach (var execution in _executions.Running.Where(e => e.Generation < mine.Generation && !going.Contains(e.Id)).ToList())
         {
             var lost = ExitTranslator.Lost(why, new ExecutionFacts { IsCode = execution.ContextId is not null }, Now - execution.StartedAt);
-            exits[execution.Id] = await host.SealExecutionAsync(Id, execution.Id, lost) ?? lost;
+            exits[execution.Id] = lost;
+            if (execution.HostId == mine.HostId || mine.Resume is not { IsRecovery: true })
+            {
+                // The host of a session that is recovered elsewhere does not answer; its reader says the same when it is back.
+                await QuietlyAsync(
+                    async () => exits[execution.Id] = await _grains.GetGrain<IHostGrain>(execution.HostId).SealExecutionAsync(Id, execution.Id, lost).WaitAsync(LongestWait) ?? lost,
+                    $"closing the log of execution {execution.Id}");
+            }
         }
 
         if (exits.Count > 0)

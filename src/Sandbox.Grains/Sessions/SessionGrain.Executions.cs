@@ -103,6 +103,7 @@ internal sealed partial class SessionGrain
 
         await _executions.ChangeAsync(e => e.Id == executionId ? e with { State = ExecutionState.Ended, EndedAt = Now, Exit = exit } : e);
         Touch();
+        CheckPolicy(executionEnded: true);
     }
 
     private async Task<ExecutionInfo> StartNewExecutionAsync(ExecutionRequest request, string? key, string fingerprint)
@@ -186,7 +187,9 @@ internal sealed partial class SessionGrain
         }
 
         var d = await RequireRunningAsync();
-        if (execution.Generation != d.Generation)
+
+        // Looked up again: a resume gives it the generation of the new machine.
+        if (FindExecution(executionId).Generation != d.Generation)
         {
             throw SandboxException.Conflict($"Execution '{executionId}' was lost with its microVM.");
         }

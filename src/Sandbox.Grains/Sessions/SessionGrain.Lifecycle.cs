@@ -33,28 +33,23 @@ internal sealed partial class SessionGrain
                 : throw new SandboxException(SandboxErrorCode.AlreadyExists, $"Session '{Id}' exists already.");
         }
 
-        var template = await FindTemplateAsync(request.Template);
         await CheckQuotaAsync(tenant);
         var now = Now;
-        var document = new SessionDocument
+        var made = new SessionDocument
         {
             Id = Id,
             Tenant = tenant,
-            Template = request.Template,
-            RequestedBackend = request.Backend,
-            Vcpus = request.Vcpus ?? template.Current.Vcpus,
-            MemoryMiB = request.MemoryMiB ?? template.Current.MemoryMiB,
-            DiskMiB = request.DiskMiB ?? template.Current.DiskMiB,
             CreatedAt = now,
             LastActivityAt = now,
             IdleTimeout = request.IdleTimeout ?? _options.DefaultIdleTimeout,
             MaxLifetime = request.MaxLifetime ?? _options.DefaultMaxLifetime,
-            Env = new(request.Env, StringComparer.Ordinal),
+            IdleAction = request.IdleAction,
+            Policy = request.Checkpoints,
             Metadata = new(request.Metadata, StringComparer.Ordinal),
             Untrusted = request.Untrusted,
-            Languages = [.. template.Current.Languages],
             Keys = Idempotency.Add([], idempotencyKey, "create", fingerprint),
         };
+        var document = request.From is { } from ? await SeededAsync(made, request, from) : await TemplatedAsync(made, request);
 
         // The index first: an entry without a session is harmless, a session without an entry could not be found again.
         var index = IndexShard(tenant);
@@ -166,8 +161,18 @@ internal sealed partial class SessionGrain
                 $"removing the session from host {host}");
         }
 
+        await QuietlyAsync(DropSnapshotsAsync, "deleting its snapshots");
         await QuietlyAsync(() => IndexShard(Document.Tenant).RemoveAsync(Id), "taking the session out of the index");
         await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+    }
+
+    /// <summary>An ended session needs no snapshots. Forks have their own.</summary>
+    private async Task DropSnapshotsAsync()
+    {
+        await _session.UpdateAsync(d => d.Checkpoints.Count == 0 && d.Pending is null
+            ? d
+            : d with { Checkpoints = [], Pending = null, Resume = null, Loose = [.. d.Loose.Union(d.Checkpoints.Select(c => c.Id))] });
+        await DropLooseAsync();
     }
 
     private Task EndExecutionsAsync(ExitReason reason, string message) => _executions.ChangeAsync(e => e with
@@ -176,6 +181,22 @@ internal sealed partial class SessionGrain
         EndedAt = Now,
         Exit = new ExecutionExit { Reason = reason, ExitCode = 137, Signal = 9, Message = message, WallTime = Now - e.StartedAt },
     });
+
+    /// <summary>The document of a session that begins with a new machine.</summary>
+    private async Task<SessionDocument> TemplatedAsync(SessionDocument made, CreateSessionRequest request)
+    {
+        var template = await FindTemplateAsync(request.Template);
+        return made with
+        {
+            Template = request.Template,
+            RequestedBackend = request.Backend,
+            Vcpus = request.Vcpus ?? template.Current.Vcpus,
+            MemoryMiB = request.MemoryMiB ?? template.Current.MemoryMiB,
+            DiskMiB = request.DiskMiB ?? template.Current.DiskMiB,
+            Env = new(request.Env, StringComparer.Ordinal),
+            Languages = [.. template.Current.Languages],
+        };
+    }
 
     private async Task<TemplateInfo> FindTemplateAsync(string template)
     {

@@ -27,7 +27,7 @@ internal sealed partial class SessionGrain
 
             var losses = d.Losses.Where(l => now - l < _options.CrashLoopWindow).Append(now).ToList();
             loop = losses.Count >= _options.CrashLoopLimit;
-            return loop ? d with { Losses = losses } : SessionStateMachine.Move(d, SessionState.Resuming, reason, now) with { Losses = losses };
+            return loop ? d with { Losses = losses } : SessionStateMachine.Move(d, SessionState.Resuming, reason, now) with { Losses = losses, Resume = null };
         });
         _verified = 0;
         if (loop)
@@ -41,13 +41,19 @@ internal sealed partial class SessionGrain
     }
 
     /// <summary>
-    /// The session in state Running with a microVM that is known to live. Waits for one that is being created or brought back, and begins to bring back
-    /// one whose microVM is gone (after a restart of the server nobody else would notice).
+    /// The session in state Running with a microVM that is known to live. Waits for one that is being created or brought back, wakes one that is paused (if the call may), and begins to bring
+    /// back one whose microVM is gone (after a restart of the server nobody else would notice).
     /// </summary>
     private async Task<SessionDocument> RequireRunningAsync()
     {
         RequireExists();
-        Touch();
+        var mayWake = WakeContext.MayWake;
+        var woken = false;
+        if (Document.State != SessionState.Paused || mayWake)
+        {
+            Touch();
+        }
+
         var deadline = Environment.TickCount64 + (long)LongestWait.TotalMilliseconds;
         while (true)
         {
@@ -64,6 +70,18 @@ internal sealed partial class SessionGrain
                 continue;
             }
 
+            if (d.State == SessionState.Paused)
+            {
+                if (woken)
+                {
+                    throw SandboxException.Unavailable($"Session '{Id}' is paused still: {d.Cause}.");
+                }
+
+                woken = true;
+                await WakeAsync(mayWake);
+                continue;
+            }
+
             var left = TimeSpan.FromMilliseconds(deadline - Environment.TickCount64);
             if (left <= TimeSpan.Zero)
             {
@@ -71,6 +89,7 @@ internal sealed partial class SessionGrain
             }
 
             BeginBringUp();
+            ContinuePause();
             await WaitSettledAsync(left);
         }
     }

@@ -8,6 +8,9 @@ internal sealed partial class SessionGrain
 {
     private const string ReminderName = "session";
     private static readonly TimeSpan ReminderFloor = TimeSpan.FromMinutes(1);
+
+    /// <summary>Timers do not reach beyond 49 days; what is due later is looked at again then.</summary>
+    private static readonly TimeSpan ReminderCeiling = TimeSpan.FromDays(30);
     private static readonly TimeSpan ReminderPeriod = TimeSpan.FromMinutes(5);
     private IGrainTimer? _timer;
     private bool _ticking;
@@ -66,6 +69,7 @@ internal sealed partial class SessionGrain
         if (d.State != SessionState.Running)
         {
             BeginBringUp();
+            ContinuePause();
             return;
         }
 
@@ -74,9 +78,11 @@ internal sealed partial class SessionGrain
             Touch();
         }
 
+        CheckLiveness();
+        CheckPolicy(executionEnded: false);
         if (Now - LastActivity() >= d.IdleTimeout)
         {
-            await EndAsync($"idle for {Describe(d.IdleTimeout)}", null);
+            await BecomeIdleAsync(d);
         }
         else if (_lastActivity - d.LastActivityAt > Quarter(d.IdleTimeout))
         {
@@ -84,13 +90,38 @@ internal sealed partial class SessionGrain
         }
     }
 
+    private async Task BecomeIdleAsync(SessionDocument d)
+    {
+        var cause = $"idle for {Describe(d.IdleTimeout)}";
+        if (d.IdleAction != IdleAction.Pause || !d.CanSave)
+        {
+            await EndAsync(cause, null);
+        }
+        else if (Now >= _nextSave)
+        {
+            await BeginPauseAsync(cause, null);
+        }
+    }
+
+    /// <summary>A host that dies tells nobody, and the session may have something running that nobody asks for.</summary>
+    private void CheckLiveness()
+    {
+        if (Now >= _nextLook && _verifying is null)
+        {
+            _nextLook = Now + _options.LivenessPeriod;
+            _ = QuietlyAsync(VerifyAsync, "looking at its microVM");
+        }
+    }
+
+    private DateTimeOffset _nextLook;
+
     /// <summary>A final state stays readable for a while; what could not be removed is tried again; then nothing is left.</summary>
     private async Task CheckRetentionAsync()
     {
         var d = Document;
         if (Now - d.StateChangedAt < _options.Retention)
         {
-            if (d.State == SessionState.Terminated && d.HostsUsed.Count > 0 && Now >= _nextCleanUp)
+            if (d.State == SessionState.Terminated && HoldsSomething(d) && Now >= _nextCleanUp)
             {
                 _nextCleanUp = Now + ReminderFloor;
                 await CleanUpAsync();
@@ -106,7 +137,7 @@ internal sealed partial class SessionGrain
 
         _nextCleanUp = Now + ReminderFloor;
         await CleanUpAsync();
-        if (Document.HostsUsed.Count > 0 && Now - d.StateChangedAt < 7 * _options.Retention)
+        if (HoldsSomething(Document) && Now - d.StateChangedAt < 7 * _options.Retention)
         {
             return;
         }
@@ -142,14 +173,17 @@ internal sealed partial class SessionGrain
 
         var deadline = d switch
         {
-            { IsFinal: true, State: SessionState.Terminated, HostsUsed.Count: > 0 } => Now,
+            { IsFinal: true, State: SessionState.Terminated } when HoldsSomething(d) => Now,
             { IsFinal: true } => d.StateChangedAt + _options.Retention,
             { State: SessionState.Running } => Min(LastActivity() + d.IdleTimeout, d.ExpiresAt),
+            { State: SessionState.Paused } => d.ExpiresAt,
             _ => Now,
         };
         var due = deadline - Now;
-        return this.RegisterOrUpdateReminder(ReminderName, due < ReminderFloor ? ReminderFloor : due, ReminderPeriod);
+        return this.RegisterOrUpdateReminder(ReminderName, due < ReminderFloor ? ReminderFloor : due > ReminderCeiling ? ReminderCeiling : due, ReminderPeriod);
     }
+
+    private static bool HoldsSomething(SessionDocument d) => d.HostsUsed.Count > 0 || d.Loose.Count > 0 || d.Checkpoints.Count > 0;
 
     private static DateTimeOffset Min(DateTimeOffset a, DateTimeOffset b) => a < b ? a : b;
 

@@ -1,8 +1,10 @@
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Sessions.State;
 using Sandbox.Grains.Tenants;
+using Sandbox.Snapshots;
 
 namespace Sandbox.Grains.Sessions;
 
@@ -10,12 +12,14 @@ namespace Sandbox.Grains.Sessions;
 /// A session. What is true of it is what is stored (<see cref="Durable{T}"/>); everything else here can be lost with the activation. Calls interleave, so no method
 /// trusts what it read before an <c>await</c>: changes are functions of the stored document.
 /// </summary>
-internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionExecutions, ISessionContexts, ISessionFiles, IRemindable, ITenantOwned
+[System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing.")]
+internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheckpoints, ISessionExecutions, ISessionContexts, ISessionFiles, ISessionSeeds, IRemindable, ITenantOwned
 {
     private readonly SessionOptions _options;
     private readonly IGrainFactory _grains;
     private readonly ILogger<SessionGrain> _logger;
     private readonly TimeProvider _clock;
+    private readonly SnapshotStore? _snapshots;
     private readonly Durable<SessionDocument> _session;
     private readonly Durable<ExecutionsDocument> _recent;
     private readonly Durable<ExecutionArchive> _archive;
@@ -36,6 +40,7 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionExecu
         _grains = grains;
         _logger = logger;
         _clock = SandboxClock.Of(services);
+        _snapshots = services.GetService<SnapshotStore>();
         _session = new Durable<SessionDocument>(session, "The session's state", logger, DeactivateOnIdle);
         _recent = new Durable<ExecutionsDocument>(executions, "The session's executions", logger, DeactivateOnIdle);
         _archive = new Durable<ExecutionArchive>(archive, "The session's older executions", logger, DeactivateOnIdle);
@@ -58,7 +63,7 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionExecu
         _recent.Load();
         _archive.Load();
         _lastActivity = Document.LastActivityAt;
-        if (Document.State != SessionState.None)
+        if (Document.State is not (SessionState.None or SessionState.Paused))
         {
             StartClock();
         }
@@ -69,6 +74,7 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionExecu
             BeginBringUp();
         }
 
+        ContinuePause();
         return Task.CompletedTask;
     }
 

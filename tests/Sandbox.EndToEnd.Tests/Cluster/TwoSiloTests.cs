@@ -16,13 +16,18 @@ public sealed class TwoSiloTests
         await using var redis = await RedisServer.StartAsync();
         var unmigrated = await CommandLine.RunAsync(
             Nothing, "/tmp", "serve", "--dev", "--urls", $"http://127.0.0.1:{Loopback.FreePort()}", "--data", Directory.CreateTempSubdirectory("sandbox-e2e-").FullName,
-            "--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString);
+            "--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--snapshots", "/tmp/sandbox-unused", "--snapshot-key", "/tmp/sandbox-unused-key");
         Assert.NotEqual(0, unmigrated.ExitCode);
         Assert.Contains("sandbox db migrate", unmigrated.Stderr, StringComparison.Ordinal);
 
         var migrated = await CommandLine.RunAsync(Nothing, "/tmp", "db", "migrate", "--connection", postgres.ConnectionString);
         Assert.True(migrated.ExitCode == 0, migrated.Stderr);
-        string[] cluster = ["--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--max-memory", "4096", "--warm-pool", "0"];
+        var shared = Directory.CreateTempSubdirectory("sandbox-e2e-shared-").FullName;
+        string[] cluster =
+        [
+            "--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--max-memory", "4096", "--warm-pool", "0",
+            "--snapshots", Path.Combine(shared, "snapshots"), "--snapshot-key", Path.Combine(shared, "key"),
+        ];
         await using var a = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-a"]);
         await using var b = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-b"]);
         await b.Api.UntilHostsAsync(hosts => hosts.Count == 2, TimeSpan.FromSeconds(30));

@@ -6,15 +6,17 @@ using Sandbox.Guest.Protocol;
 namespace Sandbox.Grains.Hosts.Executions;
 
 /// <summary>Turns guest events into log events and keeps to the output limit: what comes after it is dropped, once said, and counted.</summary>
-internal sealed class EventTranslator(long limit, TimeProvider clock)
+internal sealed class EventTranslator(long limit, TimeProvider clock, int events = 0, long outputBytes = 0, long droppedBytes = 0)
 {
     /// <summary>Most events kept: bounds what a flood of tiny writes costs on disk.</summary>
     private const int MaxEvents = 500_000;
-    private int _events;
 
-    public long OutputBytes { get; private set; }
+    /// <summary>Events kept so far.</summary>
+    public int Events { get; private set; } = events;
 
-    public long DroppedBytes { get; private set; }
+    public long OutputBytes { get; private set; } = outputBytes;
+
+    public long DroppedBytes { get; private set; } = droppedBytes;
 
     public long Limit => limit;
 
@@ -60,10 +62,10 @@ internal sealed class EventTranslator(long limit, TimeProvider clock)
 
     private void AddBytes(OutputKind kind, ReadOnlySpan<byte> data, List<PendingEvent> to)
     {
-        var room = DroppedBytes > 0 || _events >= MaxEvents ? 0 : (int)Math.Min(data.Length, limit - OutputBytes);
+        var room = DroppedBytes > 0 || Events >= MaxEvents ? 0 : (int)Math.Min(data.Length, limit - OutputBytes);
         if (room > 0)
         {
-            _events++;
+            Events++;
             to.Add(new PendingEvent(kind, clock.GetUtcNow(), data[..room].ToArray()));
             OutputBytes += room;
         }
@@ -73,9 +75,9 @@ internal sealed class EventTranslator(long limit, TimeProvider clock)
 
     private void AddWhole(OutputKind kind, byte[] data, List<PendingEvent> to)
     {
-        if (DroppedBytes == 0 && _events < MaxEvents && OutputBytes + data.Length <= limit)
+        if (DroppedBytes == 0 && Events < MaxEvents && OutputBytes + data.Length <= limit)
         {
-            _events++;
+            Events++;
             to.Add(new PendingEvent(kind, clock.GetUtcNow(), data));
             OutputBytes += data.Length;
         }

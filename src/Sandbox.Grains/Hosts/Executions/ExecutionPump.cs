@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
@@ -11,6 +12,11 @@ namespace Sandbox.Grains.Hosts.Executions;
 /// Carries one execution's events from the guest into its log: append, then acknowledge to the guest, then publish. The guest's
 /// window bounds what is under way, so a slow disk slows the process in the guest and never grows the host's memory.
 /// </summary>
+/// <remarks>
+/// While its machine is saved for a pause a pump is held (<see cref="HoldAsync"/>): its log stands exactly where the snapshot says. Then it is released, or detached: it ends without a word in the log, because the
+/// execution goes on after the resume.
+/// </remarks>
+[SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim and a CancellationTokenSource whose handles nobody asks for hold nothing; savers may still look at a pump that has ended.")]
 internal sealed class ExecutionPump
 {
     private const int MaxBatchEvents = 128;
@@ -25,21 +31,35 @@ internal sealed class ExecutionPump
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
     private readonly Lock _gate = new();
-    private readonly List<int> _signals = [];
+    private readonly List<int> _signals;
     private readonly DateTimeOffset _startedAt;
+    private readonly SemaphoreSlim _turn = new(1, 1);
+    private readonly CancellationTokenSource _detached = new();
+    private ulong _guestSeq;
+    private bool _held;
 
+    /// <param name="guest">The execution.</param>
+    /// <param name="log">Its log.</param>
+    /// <param name="publisher">Its stream.</param>
+    /// <param name="facts">What is known of it.</param>
+    /// <param name="from">Where it stood when its machine was saved, or <see langword="null"/> for a new one.</param>
+    /// <param name="machineEnded">Completes with the reason when the machine is gone.</param>
+    /// <param name="clock">The time.</param>
+    /// <param name="logger">For what concerns the operator.</param>
     public ExecutionPump(
-        IGuestExecution guest, IOutputLog log, OutputPublisher publisher, ExecutionFacts facts, Task<string> machineEnded, TimeProvider clock, ILogger logger)
+        IGuestExecution guest, IOutputLog log, OutputPublisher publisher, ExecutionFacts facts, ExecutionRecord? from, Task<string> machineEnded, TimeProvider clock, ILogger logger)
     {
         _guest = guest;
         _log = log;
         _publisher = publisher;
         _facts = facts;
-        _translator = new EventTranslator(facts.OutputLimit, clock);
+        _signals = [.. facts.Signals];
+        _translator = new EventTranslator(facts.OutputLimit, clock, from?.Events ?? 0, facts.OutputBytes, facts.DroppedBytes);
+        _guestSeq = from?.GuestSeq ?? 0;
         _machineEnded = machineEnded;
         _clock = clock;
         _logger = logger;
-        _startedAt = clock.GetUtcNow();
+        _startedAt = from?.StartedAt ?? clock.GetUtcNow();
     }
 
     public IGuestExecution Guest => _guest;
@@ -58,17 +78,62 @@ internal sealed class ExecutionPump
         await _guest.SignalAsync(signal, cancellationToken);
     }
 
-    /// <summary>Runs until the execution's exit is in the log, and returns it. Never fails.</summary>
-    public async Task<ExecutionExit> RunAsync()
+    /// <summary>Where the execution stands. <see langword="null"/>: its exit is in the log.</summary>
+    public async Task<ExecutionRecord?> LookAsync(string executionId, CancellationToken cancellationToken)
+    {
+        await _turn.WaitAsync(cancellationToken);
+        try
+        {
+            return RecordOf(executionId);
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    /// <summary>As <see cref="LookAsync"/>, and nothing more is written until <see cref="Release"/>. Holding twice is a fault of the caller.</summary>
+    public async Task<ExecutionRecord?> HoldAsync(string executionId, CancellationToken cancellationToken)
+    {
+        await _turn.WaitAsync(cancellationToken);
+        _held = true;
+        return RecordOf(executionId);
+    }
+
+    /// <summary>Goes on after <see cref="HoldAsync"/>; does nothing if it is not held.</summary>
+    public void Release()
+    {
+        if (_held)
+        {
+            _held = false;
+            _turn.Release();
+        }
+    }
+
+    /// <summary>Ends a held pump without sealing its log; does nothing if it is not held.</summary>
+    public void Detach()
+    {
+        if (_held)
+        {
+            _detached.Cancel();
+        }
+    }
+
+    /// <summary>Runs until the execution's exit is in the log, and returns it; <see langword="null"/> if it was detached. Never fails.</summary>
+    public async Task<ExecutionExit?> RunAsync()
     {
         // The guest's own window limits how much this can hold; the bound here is for a guest connection that did not keep it.
         var events = Channel.CreateBounded<ExecutionEvent>(new BoundedChannelOptions(256) { SingleReader = true, SingleWriter = true });
         using var stop = new CancellationTokenSource();
         var reader = ReadAsync(events.Writer, stop.Token);
-        ExecutionExit exit;
+        ExecutionExit? exit;
         try
         {
             exit = await WriteAsync(events.Reader) ?? await LostAsync();
+        }
+        catch (OperationCanceledException) when (_detached.IsCancellationRequested)
+        {
+            exit = null;
         }
         catch (Exception e)
         {
@@ -80,7 +145,7 @@ internal sealed class ExecutionPump
 
         await stop.CancelAsync();
         await reader;
-        return Seal(exit);
+        return exit is null ? null : Seal(exit);
     }
 
     private async Task ReadAsync(ChannelWriter<ExecutionEvent> to, CancellationToken cancellationToken)
@@ -114,43 +179,59 @@ internal sealed class ExecutionPump
     private async Task<ExecutionExit?> WriteAsync(ChannelReader<ExecutionEvent> events)
     {
         var pending = new List<PendingEvent>();
-        while (await events.WaitToReadAsync())
+        while (await events.WaitToReadAsync(_detached.Token))
         {
-            pending.Clear();
-            Exited? exited = null;
-            var seq = 0UL;
-            var bytes = 0;
-            while (exited is null && pending.Count < MaxBatchEvents && bytes < MaxBatchBytes && events.TryRead(out var e))
+            await _turn.WaitAsync(_detached.Token);
+            ExecutionExit? exit;
+            try
             {
-                seq = e.Seq;
-                if (e.EventCase == ExecutionEvent.EventOneofCase.Exited)
-                {
-                    exited = e.Exited;
-                }
-                else
-                {
-                    var before = pending.Count;
-                    _translator.Translate(e, pending);
-                    bytes += pending.Skip(before).Sum(p => p.Data.Length);
-                }
+                exit = WriteSome(events, pending);
+            }
+            finally
+            {
+                _turn.Release();
             }
 
-            if (pending.Count > 0)
+            // After its place is noted: what the guest may forget is in the log, and a snapshot taken from now on knows it.
+            await AcknowledgeAsync(_guestSeq);
+            if (exit is not null)
             {
-                _publisher.Publish(_log.Append(pending));
-            }
-
-            if (exited is not null)
-            {
-                var exit = Seal(ExitTranslator.FromGuest(exited, Facts()));
-                await AcknowledgeAsync(seq);
                 return exit;
             }
-
-            await AcknowledgeAsync(seq);
         }
 
         return null;
+    }
+
+    /// <summary>Writes what is there, up to a bound. Returns the exit if that was among it.</summary>
+    private ExecutionExit? WriteSome(ChannelReader<ExecutionEvent> events, List<PendingEvent> pending)
+    {
+        pending.Clear();
+        Exited? exited = null;
+        var bytes = 0;
+        var seq = _guestSeq;
+        while (exited is null && pending.Count < MaxBatchEvents && bytes < MaxBatchBytes && events.TryRead(out var e))
+        {
+            seq = e.Seq;
+            if (e.EventCase == ExecutionEvent.EventOneofCase.Exited)
+            {
+                exited = e.Exited;
+            }
+            else
+            {
+                var before = pending.Count;
+                _translator.Translate(e, pending);
+                bytes += pending.Skip(before).Sum(p => p.Data.Length);
+            }
+        }
+
+        if (pending.Count > 0)
+        {
+            _publisher.Publish(_log.Append(pending));
+        }
+
+        _guestSeq = seq;
+        return exited is null ? null : Seal(ExitTranslator.FromGuest(exited, Facts()));
     }
 
     private async Task<ExecutionExit> LostAsync()
@@ -159,6 +240,10 @@ internal sealed class ExecutionPump
         var why = await Task.WhenAny(_machineEnded, Task.Delay(TimeSpan.FromSeconds(10))) == _machineEnded
             ? await _machineEnded
             : "its events ended without an exit";
+
+        // A held one does not know yet whether its machine was saved.
+        await _turn.WaitAsync(_detached.Token);
+        _turn.Release();
         return ExitTranslator.Lost(why, Facts(), _clock.GetUtcNow() - _startedAt);
     }
 
@@ -205,6 +290,10 @@ internal sealed class ExecutionPump
             _logger.LogDebug(e, "{Execution} cannot be killed: its guest is gone", _guest.ExecutionId);
         }
     }
+
+    private ExecutionRecord? RecordOf(string executionId) => _log.IsComplete
+        ? null
+        : ExecutionRecord.Of(executionId, _guest.ExecutionId, _guestSeq, _log.LastSeq, _translator.Events, _startedAt, Facts());
 
     private ExecutionFacts Facts()
     {

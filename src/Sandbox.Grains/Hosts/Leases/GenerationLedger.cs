@@ -65,6 +65,15 @@ internal sealed class GenerationLedger : IDisposable
         }
     }
 
+    /// <summary>The highest generation seen of a session, or 0.</summary>
+    public long HighestOf(string session)
+    {
+        lock (_gate)
+        {
+            return _entries.TryGetValue(session, out var entry) ? entry.Generation : 0;
+        }
+    }
+
     /// <summary>Refuses everything of a session from now on.</summary>
     public void Forget(string session)
     {

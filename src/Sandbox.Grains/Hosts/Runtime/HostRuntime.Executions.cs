@@ -23,6 +23,19 @@ internal sealed partial class HostRuntime
             return (int)known.Guest.Pid;
         }
 
+        Interlocked.Increment(ref machine.StartsUnderWay);
+        try
+        {
+            return await StartNewExecutionAsync(machine, executionId, request);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref machine.StartsUnderWay);
+        }
+    }
+
+    private async Task<int> StartNewExecutionAsync(LiveMicroVm machine, string executionId, ExecutionRequest request)
+    {
         var guest = await AskAsync(ct => machine.Machine!.Guest.StartExecutionAsync(GuestRequests.Start(executionId, request), ct));
         var facts = new ExecutionFacts
         {
@@ -37,14 +50,17 @@ internal sealed partial class HostRuntime
         // Claimed before the log exists: a reader that finds an unclaimed log without an exit takes its writer for dead.
         _pumped[executionId] = 0;
         var log = Logs.Create(machine.SessionId, executionId);
-        var pump = new ExecutionPump(guest, log, publisher, facts, machine.Ended, _clock, _logger);
+        StartPump(machine, executionId, new ExecutionPump(guest, log, publisher, facts, null, machine.Ended, _clock, _logger), publisher);
+        return (int)Math.Min(guest.Pid, int.MaxValue);
+    }
+
+    private void StartPump(LiveMicroVm machine, string executionId, ExecutionPump pump, OutputPublisher publisher)
+    {
         machine.Executions[executionId] = pump;
         using (ExecutionContext.SuppressFlow())
         {
             machine.Pumps[executionId] = Task.Run(() => PumpAsync(machine, executionId, pump, publisher));
         }
-
-        return (int)Math.Min(guest.Pid, int.MaxValue);
     }
 
     /// <summary>Writes to an execution's standard input.</summary>
@@ -112,6 +128,9 @@ internal sealed partial class HostRuntime
     /// <summary>Whether an execution's output is still being carried into its log.</summary>
     public bool IsPumped(string executionId) => _pumped.ContainsKey(executionId);
 
+    /// <summary>Whether an execution's output stands still here until its session is resumed, or goes on elsewhere.</summary>
+    public bool IsSuspended(string executionId) => !IsPumped(executionId) && _suspended.Contains(executionId);
+
     private ExecutionPump Execution(string vmId, long generation, string executionId) =>
         Get(vmId, generation).Executions.TryGetValue(executionId, out var pump)
             ? pump
@@ -122,7 +141,11 @@ internal sealed partial class HostRuntime
         var exit = await pump.RunAsync();
         machine.Executions.TryRemove(executionId, out _);
         _pumped.TryRemove(executionId, out _);
-        _ = Task.Run(() => TellSessionAsync(machine.SessionId, s => s.OnExecutionEndedAsync(machine.Generation, executionId, exit)));
+        if (exit is not null)
+        {
+            _ = Task.Run(() => TellSessionAsync(machine.SessionId, s => s.OnExecutionEndedAsync(machine.Generation, executionId, exit)));
+        }
+
         await publisher.DisposeAsync();
         machine.Pumps.TryRemove(executionId, out _);
     }

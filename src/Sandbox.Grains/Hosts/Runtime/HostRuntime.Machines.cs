@@ -1,12 +1,14 @@
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Isolation.Backends;
+using Sandbox.Snapshots;
 
 namespace Sandbox.Grains.Hosts.Runtime;
 
 /// <summary>Starting, watching and stopping microVMs.</summary>
 internal sealed partial class HostRuntime
 {
+    private const string DiskName = "disk.img";
     private readonly Dictionary<string, LiveMicroVm> _machines = new(StringComparer.Ordinal);
 
     /// <summary>Starts a microVM, or joins its start. A lower generation of the session is killed first; a lower one than seen is refused.</summary>
@@ -109,6 +111,11 @@ internal sealed partial class HostRuntime
             throw SandboxException.Conflict($"MicroVM {vmId} belongs to generation {machine.Generation}, not {generation}.");
         }
 
+        if (machine.Save is { Stop: true, Occupies: true })
+        {
+            throw SandboxException.Unavailable($"MicroVM {vmId} is being paused.");
+        }
+
         return machine.Machine is not null && machine.StopReason is null && !machine.Ended.IsCompleted
             ? machine
             : throw SandboxException.Unavailable($"MicroVM {vmId} is being started or stopped.");
@@ -135,10 +142,10 @@ internal sealed partial class HostRuntime
                 ? $"MicroVM {machine.VmId} was stopped while it started: {reason}."
                 : $"MicroVM {machine.VmId} did not start within {_options.StartTimeout.TotalSeconds:0} s.");
         }
-        catch (IsolationException e)
+        catch (Exception e) when (e is IsolationException or SnapshotException)
         {
             _logger.LogWarning(e, "MicroVM {Vm} of session {Session} did not start", machine.VmId, machine.SessionId);
-            throw SandboxException.Unavailable(e.Message);
+            throw e is SnapshotException ? Translate(e, $"Session {machine.SessionId} could not be restored") : SandboxException.Unavailable(e.Message);
         }
         catch (Exception e) when (e is not SandboxException)
         {
@@ -164,26 +171,33 @@ internal sealed partial class HostRuntime
         var directory = _options.SessionDirectory(start.SessionId);
         HostDirectories.CreatePassable(directory);
         await File.WriteAllTextAsync(Path.Combine(directory, "tenant"), start.Tenant, cancellationToken);
-        var disk = Path.Combine(directory, "disk.img");
-        var diskExisted = File.Exists(disk);
+        NoteTenant(start.Tenant);
+        var spec = new MicroVmSpec
+        {
+            Owner = new MicroVmOwner(machine.VmId, start.SessionId, start.Generation),
+            ImageDirectory = image,
+            Vcpus = start.Vcpus,
+            MemoryMiB = start.MemoryMiB,
+            DiskMiB = start.DiskMiB,
+            DiskPath = Path.Combine(directory, DiskName),
+            Hostname = "sandbox-" + start.SessionId[^8..],
+        };
+        var diskExisted = start.Restore is null && File.Exists(spec.DiskPath);
+        var restored = Restored.Nothing;
+        if (start.Restore is { } restore)
+        {
+            restored = await RestoreMachineAsync(machine, restore, backend, spec, cancellationToken);
+        }
+        else
+        {
+            machine.Machine = (diskExisted ? null : await TryClaimAsync(machine, image, spec.DiskPath, spec.Hostname, cancellationToken))
+                ?? await StartNewAsync(backend, spec, cancellationToken);
 
-        var hostname = "sandbox-" + start.SessionId[^8..];
-        machine.Machine = (diskExisted ? null : await TryClaimAsync(machine, image, disk, hostname, cancellationToken))
-            ?? await StartNewAsync(
-                backend,
-                new MicroVmSpec
-                {
-                    Owner = new MicroVmOwner(machine.VmId, start.SessionId, start.Generation),
-                    ImageDirectory = image,
-                    Vcpus = start.Vcpus,
-                    MemoryMiB = start.MemoryMiB,
-                    DiskMiB = start.DiskMiB,
-                    DiskPath = disk,
-                    Hostname = hostname,
-                },
-                cancellationToken);
+            // What its session had suspended here has ended: the session went on without it.
+            _suspended.Clear(start.SessionId);
+        }
 
-        var report = machine.Machine.StartReport;
+        var report = machine.Machine!.StartReport;
         var verdict = await backend.ProbeAsync(cancellationToken);
         return new MicroVmStarted
         {
@@ -192,6 +206,9 @@ internal sealed partial class HostRuntime
             Duration = report.Duration,
             DiskExisted = diskExisted,
             Warnings = verdict.Warnings,
+            Executions = restored.Executions,
+            ImportedLogs = restored.ImportedLogs,
+            CanSave = backend.Capabilities.MemorySnapshot && _snapshots is not null,
         };
     }
 
@@ -227,6 +244,12 @@ internal sealed partial class HostRuntime
             catch (Exception e)
             {
                 _logger.LogError(e, "MicroVM {Vm} could not be removed whole; the reaper tries again", machine.VmId);
+            }
+
+            foreach (var pump in machine.Executions.Values)
+            {
+                // Only those that a save holds: they go on after the resume, and their logs stay open.
+                pump.Detach();
             }
 
             await Task.WhenAll(machine.Pumps.Values).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);

@@ -52,7 +52,7 @@ internal sealed partial class HostRuntime
         }
     }
 
-    /// <summary>A session whose generation has moved on to another host, or that ended while this host could not be reached.</summary>
+    /// <summary>A session whose generation has moved on to another host, that is paused, or that ended while this host could not be reached.</summary>
     private async Task ReapStaleMachinesAsync()
     {
         List<LiveMicroVm> live;
@@ -67,6 +67,10 @@ internal sealed partial class HostRuntime
             if (session is { Gone: true } || session?.Generation > machine.Generation)
             {
                 machine.RequestStop(session.Value.Gone ? "its session ended" : $"its generation {machine.Generation} is stale");
+            }
+            else if (session is { Paused: true })
+            {
+                await DiscardMachineAsync(machine.SessionId, machine.VmId, machine.Generation, "its session is paused");
             }
         }
     }
@@ -85,24 +89,30 @@ internal sealed partial class HostRuntime
         {
             cancellationToken.ThrowIfCancellationRequested();
             var sessionId = Path.GetFileName(directory);
-            if (SandboxIds.IsSession(sessionId) && await FindSessionAsync(sessionId) is { Known: false })
+            var session = SandboxIds.IsSession(sessionId) ? await FindSessionAsync(sessionId) : null;
+            if (session is { Known: false })
             {
                 await ForgetSessionAsync(sessionId);
+            }
+            else if (session is { } known && (known.Paused || known.HostId != HostId))
+            {
+                // Its disk is in a snapshot, or on another host; what was left here is old.
+                RemoveDiskOf(sessionId, known.Generation);
             }
         }
     }
 
     /// <summary>What the session says of itself, or <see langword="null"/> if it cannot be asked now.</summary>
-    private async Task<(bool Known, bool Gone, long Generation)?> FindSessionAsync(string sessionId)
+    private async Task<SeenSession?> FindSessionAsync(string sessionId)
     {
         try
         {
             var session = await _grains.GetGrain<ISessionGrain>(sessionId).GetAsync();
-            return (true, session.State is SessionState.Terminated or SessionState.Failed, session.Generation);
+            return new SeenSession(true, session.State is SessionState.Terminated or SessionState.Failed, session.State == SessionState.Paused, session.Generation, session.HostId);
         }
         catch (SandboxException e) when (e.Code == SandboxErrorCode.NotFound)
         {
-            return (false, true, 0);
+            return new SeenSession(false, true, false, 0, null);
         }
         catch (Exception e)
         {
@@ -110,4 +120,6 @@ internal sealed partial class HostRuntime
             return null;
         }
     }
+
+    private readonly record struct SeenSession(bool Known, bool Gone, bool Paused, long Generation, string? HostId);
 }

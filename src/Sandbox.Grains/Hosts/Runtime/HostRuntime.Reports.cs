@@ -48,6 +48,7 @@ internal sealed partial class HostRuntime
             Warnings = verdict.Warnings,
             HardwareIsolation = backend.Capabilities.HardwareIsolation,
             Probing = known is null,
+            MemorySnapshot = backend.Capabilities.MemorySnapshot && _snapshots is not null,
         };
     }
 

@@ -4,9 +4,11 @@ using Microsoft.Extensions.Options;
 using Orleans.Streams;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Hosts.Leases;
+using Sandbox.Grains.Hosts.Snapshots;
 using Sandbox.Grains.Output;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
+using Sandbox.Snapshots;
 
 namespace Sandbox.Grains.Hosts.Runtime;
 
@@ -23,6 +25,9 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
     private readonly TimeProvider _clock;
     private readonly ILogger<HostRuntime> _logger;
     private readonly ImageStore _images;
+    private readonly SnapshotStore? _snapshots;
+    private readonly GoldenExchange? _exchange;
+    private readonly SuspendedExecutions _suspended;
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _starts;
     private readonly CancellationTokenSource _stopping = new();
@@ -48,6 +53,9 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         Logs = logs;
         HostId = HostIdentity.LoadOrCreate(_options);
         _images = new ImageStore(_options.ImageRoot);
+        _snapshots = services.GetService<SnapshotStore>();
+        _exchange = _snapshots is null ? null : new GoldenExchange(_snapshots, logger);
+        _suspended = new SuspendedExecutions(_options.SessionDirectory);
         _starts = new SemaphoreSlim(_options.EffectiveConcurrentStarts);
     }
 
@@ -92,6 +100,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         }
 
         PreparePools();
+        _suspended.Load(Directory.EnumerateDirectories(Path.Combine(_options.DataDirectory, "sessions")).Select(d => Path.GetFileName(d)!).Where(SandboxIds.IsSession));
         _ledger = new GenerationLedger(Path.Combine(_options.DataDirectory, "generations.journal"), _clock);
         return Task.CompletedTask;
     }
@@ -106,6 +115,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
             _loops.Add(Task.Run(() => EveryAsync(_options.PoolPeriod, AdjustPoolsAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.ReportPeriod, ReportAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.ReapPeriod, ReapAsync), CancellationToken.None));
+            _loops.Add(Task.Run(() => EveryAsync(_options.CollectPeriod, CollectAsync), CancellationToken.None));
         }
 
         return Task.CompletedTask;

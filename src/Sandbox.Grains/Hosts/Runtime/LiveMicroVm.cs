@@ -38,6 +38,12 @@ internal sealed class LiveMicroVm(string vmId, MicroVmStart start)
 
     public ConcurrentDictionary<string, Task> Pumps { get; } = new(StringComparer.Ordinal);
 
+    /// <summary>Starts of executions that the guest may have heard of and that have no pump yet.</summary>
+    public int StartsUnderWay;
+
+    /// <summary>The save under way, or the one that has left the machine stopped. Guarded by the runtime's lock.</summary>
+    public MachineSave? Save { get; set; }
+
     /// <summary>Why the machine is gone; completes then.</summary>
     public Task<string> Ended => _ended.Task;
 
@@ -51,4 +57,21 @@ internal sealed class LiveMicroVm(string vmId, MicroVmStart start)
     }
 
     public void SetEnded(string why) => _ended.TrySetResult(why);
+}
+
+/// <summary>One save of a microVM.</summary>
+internal sealed class MachineSave(string snapshotId, bool stop)
+{
+    public string SnapshotId => snapshotId;
+
+    /// <summary>It is for a pause: the machine stands still until it is removed or continued.</summary>
+    public bool Stop => stop;
+
+    /// <summary>Gives it up.</summary>
+    public CancellationTokenSource GivingUp { get; } = new();
+
+    public Task<MicroVmSaved> Task { get; set; } = null!;
+
+    /// <summary>Whether the machine is busy with it: it is under way, or it has left the machine stopped.</summary>
+    public bool Occupies => !Task.IsCompleted || (stop && Task.IsCompletedSuccessfully);
 }

@@ -48,6 +48,23 @@ internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable
         await ArchiveAsync();
     }
 
+    /// <summary>Adds executions that go on from others.</summary>
+    public Task AddAsync(IReadOnlyList<ExecutionInfo> executions) =>
+        executions.Count == 0 ? Task.CompletedTask : recent.UpdateAsync(d => d with { Entries = [.. d.Entries, .. executions] });
+
+    /// <summary>Notes that the logs of executions are on another host now.</summary>
+    public async Task RelocateAsync(IReadOnlyCollection<string> ids, string host)
+    {
+        if (ids.Count == 0)
+        {
+            return;
+        }
+
+        List<ExecutionInfo> Moved(List<ExecutionInfo> entries) => entries.ConvertAll(e => ids.Contains(e.Id) ? e with { HostId = host } : e);
+        await recent.UpdateAsync(d => Moved(d.Entries) is var next && next.SequenceEqual(d.Entries) ? d : d with { Entries = next });
+        await archive.UpdateAsync(d => Moved(d.Entries) is var next && next.SequenceEqual(d.Entries) ? d : d with { Entries = next });
+    }
+
     public async Task ClearAsync()
     {
         await recent.ClearAsync();

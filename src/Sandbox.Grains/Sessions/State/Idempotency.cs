@@ -67,6 +67,9 @@ internal static class Idempotency
     /// <inheritdoc cref="Fingerprint(CreateSessionRequest)"/>
     public static string Fingerprint(TimeSpan? first, TimeSpan? second) => Hash(new[] { first, second });
 
+    /// <inheritdoc cref="Fingerprint(CreateSessionRequest)"/>
+    public static string Fingerprint(string? text) => Hash(text);
+
     private static string Hash<T>(T value) => Convert.ToHexStringLower(SHA256.HashData(JsonSerializer.SerializeToUtf8Bytes(value, OutputJson.Options)).AsSpan(0, 16));
 
     private static Dictionary<string, string> Sorted(Dictionary<string, string> of) => new(of.OrderBy(e => e.Key, StringComparer.Ordinal), StringComparer.Ordinal);

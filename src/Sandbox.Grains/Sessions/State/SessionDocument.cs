@@ -74,6 +74,30 @@ internal sealed record SessionDocument
     /// <summary>Languages of the template's contexts.</summary>
     [Id(31)] public List<string> Languages { get; init; } = [];
 
+    [Id(32)] public IdleAction IdleAction { get; init; }
+
+    [Id(33)] public CheckpointPolicy Policy { get; init; } = new();
+
+    /// <summary>Oldest first.</summary>
+    [Id(34)] public List<CheckpointDocument> Checkpoints { get; init; } = [];
+
+    /// <summary>Number of the newest checkpoint there ever was.</summary>
+    [Id(35)] public int LastCheckpoint { get; init; }
+
+    /// <summary>Snapshots that are being written, or were given up or replaced: what is not a checkpoint in the end is deleted.</summary>
+    [Id(36)] public List<string> Loose { get; init; } = [];
+
+    /// <summary>In Pausing: the checkpoint that the pause will be.</summary>
+    [Id(37)] public CheckpointDocument? Pending { get; init; }
+
+    /// <summary>In Paused, Resuming and Creating: the checkpoint to go on from; <see langword="null"/>: a new machine, or the disk on <see cref="HostId"/>.</summary>
+    [Id(38)] public ResumePoint? Resume { get; init; }
+
+    [Id(39)] public SessionOrigin? Origin { get; init; }
+
+    /// <summary>Its machine can be saved with its memory.</summary>
+    [Id(40)] public bool CanSave { get; init; }
+
     public DateTimeOffset ExpiresAt => CreatedAt + MaxLifetime;
 
     public bool IsFinal => State is SessionState.Terminated or SessionState.Failed;
@@ -94,7 +118,7 @@ internal sealed record SessionDocument
         MemoryMiB = MemoryMiB,
         DiskMiB = DiskMiB,
         HostId = HostId,
-        VmId = State == SessionState.Running ? VmId : null,
+        VmId = State is SessionState.Running or SessionState.Pausing ? VmId : null,
         Generation = Generation,
         StartMethod = StartMethod,
         StartDuration = StartDuration,
@@ -106,6 +130,9 @@ internal sealed record SessionDocument
         Metadata = Metadata,
         Recoveries = Recoveries,
         Warnings = Warnings,
+        IdleAction = IdleAction,
+        Checkpoints = Policy,
+        Origin = Origin,
     };
 }
 

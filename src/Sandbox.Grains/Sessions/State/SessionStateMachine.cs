@@ -13,7 +13,7 @@ internal static class SessionStateMachine
         [SessionState.Running] = [SessionState.Pausing, SessionState.Resuming, SessionState.Terminated, SessionState.Failed],
         [SessionState.Pausing] = [SessionState.Paused, SessionState.Running, SessionState.Resuming, SessionState.Terminated, SessionState.Failed],
         [SessionState.Paused] = [SessionState.Resuming, SessionState.Terminated, SessionState.Failed],
-        [SessionState.Resuming] = [SessionState.Running, SessionState.Terminated, SessionState.Failed],
+        [SessionState.Resuming] = [SessionState.Running, SessionState.Paused, SessionState.Terminated, SessionState.Failed],
         [SessionState.Terminated] = [],
         [SessionState.Failed] = [],
     }.ToFrozenDictionary();

@@ -8,6 +8,8 @@ namespace Sandbox.Grains.Sessions.Validation;
 internal static partial class SessionValidation
 {
     private static readonly TimeSpan Second = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan ShortestCheckpointPeriod = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan LongestCheckpointPeriod = TimeSpan.FromDays(1);
 
     public static void Check(CreateSessionRequest request, SessionOptions options)
     {
@@ -28,6 +30,37 @@ internal static partial class SessionValidation
         CheckTimeouts(request.IdleTimeout, request.MaxLifetime, options);
         CheckEnv("env", request.Env);
         CheckMetadata(request.Metadata);
+        CheckPolicy(request);
+        if (request.From is { } from && !(SandboxIds.IsSession(from.SessionId) && SandboxIds.IsCheckpoint(from.CheckpointId)))
+        {
+            throw SandboxException.Invalid("from", "'from' names a session and a checkpoint of it: {\"sessionId\": \"ses_…\", \"checkpointId\": \"chk_…\"}.");
+        }
+    }
+
+    public static void CheckCheckpointName(string? name)
+    {
+        if (name is not null && (name.Length is 0 or > 100 || name.Any(char.IsControl) || char.IsWhiteSpace(name[0]) || char.IsWhiteSpace(name[^1])))
+        {
+            throw SandboxException.Invalid("name", "A checkpoint's name has 1 to 100 printable characters and neither begins nor ends with a space.");
+        }
+    }
+
+    private static void CheckPolicy(CreateSessionRequest request)
+    {
+        if (!Enum.IsDefined(request.IdleAction))
+        {
+            throw SandboxException.Invalid("idleAction", "What happens to an idle session is 'pause' or 'terminate'.");
+        }
+
+        if (request.Checkpoints is null)
+        {
+            throw SandboxException.Invalid("checkpoints", "The policy for checkpoints may be left out, but not null.");
+        }
+
+        if (request.Checkpoints.Every is { } period && (period < ShortestCheckpointPeriod || period > LongestCheckpointPeriod))
+        {
+            throw SandboxException.Invalid("checkpoints.everySeconds", $"{period.TotalSeconds:0.#} s between checkpoints is outside {ShortestCheckpointPeriod.TotalSeconds:0} s to {LongestCheckpointPeriod.TotalDays:0} day.");
+        }
     }
 
     public static void CheckTimeouts(TimeSpan? idle, TimeSpan? life, SessionOptions options)
