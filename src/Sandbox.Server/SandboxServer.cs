@@ -6,15 +6,12 @@ using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Options;
 using Sandbox.Abstractions;
 using Sandbox.Client;
 using Sandbox.Gateway;
 using Sandbox.Gateway.Executions;
 using Sandbox.Grains;
-using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
-using Sandbox.Isolation.Qemu;
 using Sandbox.Storage;
 using Sandbox.Storage.Cluster;
 using Sandbox.Storage.Embedded;
@@ -22,7 +19,7 @@ using Sandbox.Storage.Embedded;
 namespace Sandbox.Server;
 
 /// <summary>The server: silo, gateway or both in one process. Disposing stops it and ends its microVMs.</summary>
-public sealed class SandboxServer : IAsyncDisposable
+public sealed partial class SandboxServer : IAsyncDisposable
 {
     private readonly WebApplication _app;
     private readonly DataDirectoryLock? _lock;
@@ -172,20 +169,7 @@ public sealed class SandboxServer : IAsyncDisposable
                 sessions.DefaultMaxLifetime = options.DefaultMaxLifetime;
             });
         silo.Services.AddSnapshotStore(options);
-        silo.Services.AddSingleton<IIsolationBackend>(services =>
-        {
-            return new QemuBackend(
-                new QemuOptions
-                {
-                    HostId = services.GetRequiredService<IOptions<Sandbox.Grains.HostOptions>>().Value.HostId,
-                    CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
-                    VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
-                    RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/tmp", "sandbox"),
-                    Accelerator = options.Accelerator,
-                    ProbeImage = new ImageStore(options.ImageRoot).FindAny,
-                },
-                services.GetRequiredService<ILogger<QemuBackend>>());
-        });
+        AddBackends(silo.Services, options);
     }
 
     private async Task BootstrapKeyAsync()
@@ -219,7 +203,15 @@ public sealed class SandboxServer : IAsyncDisposable
             throw new ServerException("A cluster keeps its state in PostgreSQL: name it with --postgres.");
         }
 
+<<<<<<< HEAD
         SnapshotStorage.Check(options);
+=======
+        if (options.NullBackend && options.ImageRoot == ImageStore.DefaultRoot)
+        {
+            throw new ServerException("The null backend has an image that nothing else can start. Name an image root of its own with --images.");
+        }
+
+>>>>>>> w-null
         foreach (var url in options.Urls)
         {
             if (!Uri.TryCreate(url, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https"))

@@ -61,6 +61,17 @@ public sealed record ServerOptions
     /// <summary><c>auto</c>, <c>kvm</c> or <c>tcg</c>.</summary>
     public string Accelerator { get; init; } = "auto";
 
+    /// <summary>Offer the backend <c>qemu</c>. Not where nothing but the control plane is tested: then nothing is probed.</summary>
+    public bool QemuBackend { get; init; } = true;
+
+    /// <summary>
+    /// Offer the backend <c>null</c>, which runs no code, and the template <c>null</c> for it: for tests and measurements of the control plane only. Needs an <see cref="ImageRoot"/> of its own.
+    /// </summary>
+    public bool NullBackend { get; init; }
+
+    /// <summary>For tests that kill the server: where machines of the backend <c>null</c> show that they live, and that two of one session did; empty: nowhere.</summary>
+    public string NullLiveDirectory { get; init; } = "";
+
     /// <summary>Memory that microVMs may have together, in MiB; 0: three quarters of the machine's.</summary>
     public int MemoryMiB { get; init; }
 

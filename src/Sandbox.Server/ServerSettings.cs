@@ -28,6 +28,9 @@ public static class ServerSettings
         ["siloPort"] = (o, v) => o with { SiloPort = (int)Number(v, 0, 65535) },
         ["orleansGatewayPort"] = (o, v) => o with { OrleansGatewayPort = (int)Number(v, 0, 65535) },
         ["accelerator"] = (o, v) => o with { Accelerator = v is "auto" or "kvm" or "tcg" ? v : throw new FormatException("auto, kvm or tcg") },
+        ["qemuBackend"] = (o, v) => o with { QemuBackend = Flag(v) },
+        ["nullBackend"] = (o, v) => o with { NullBackend = Flag(v) },
+        ["nullLiveDirectory"] = (o, v) => o with { NullLiveDirectory = v.Length == 0 ? v : Path.GetFullPath(v) },
         ["memoryMiB"] = (o, v) => o with { MemoryMiB = (int)Number(v, 0, int.MaxValue) },
         ["warmPool"] = (o, v) => o with { WarmPool = (int)Number(v, 0, 1000) },
         ["maxMicroVms"] = (o, v) => o with { MaxMicroVms = (int)Number(v, 0, 100_000) },
@@ -40,7 +43,7 @@ public static class ServerSettings
         ["s3Endpoint"] = (o, v) => o with { S3Endpoint = v },
         ["s3Region"] = (o, v) => o with { S3Region = v },
         ["bootstrapKeyFile"] = (o, v) => o with { BootstrapKeyFile = v.Length == 0 ? v : Path.GetFullPath(v) },
-        ["development"] = (o, v) => o with { Gateway = o.Gateway with { Development = bool.TryParse(v, out var on) ? on : throw new FormatException("true or false") } },
+        ["development"] = (o, v) => o with { Gateway = o.Gateway with { Development = Flag(v) } },
         ["maxJsonBytes"] = (o, v) => o with { Gateway = o.Gateway with { MaxJsonBytes = Number(v, 1024, 1 << 28) } },
         ["maxUploadBytes"] = (o, v) => o with { Gateway = o.Gateway with { MaxUploadBytes = Number(v, 1, long.MaxValue / 2) } },
     };
@@ -129,6 +132,8 @@ public static class ServerSettings
 
     private static string TextOf(JsonElement value) =>
         value.ValueKind == JsonValueKind.Array ? string.Join(';', value.EnumerateArray().Select(e => e.ToString())) : value.ToString();
+
+    private static bool Flag(string text) => bool.TryParse(text, out var on) ? on : throw new FormatException("true or false");
 
     private static long Number(string text, long least, long most) =>
         long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most

@@ -18,6 +18,7 @@ public sealed class DependencyTests
         ["Sandbox.Abstractions"] = [],
         ["Sandbox.Output"] = [],
         ["Sandbox.Isolation"] = ["Sandbox.Guest.Protocol"],
+        ["Sandbox.Isolation.Null"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
         ["Sandbox.Isolation.Qemu"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
         ["Sandbox.Snapshots"] = ["Sandbox.Isolation"],
         ["Sandbox.Templates"] = ["Sandbox.Isolation"],
@@ -27,7 +28,8 @@ public sealed class DependencyTests
         ["Sandbox.Gateway"] = ["Sandbox.Abstractions", "Sandbox.Client"],
         ["Sandbox.Server"] =
         [
-            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Snapshots", "Sandbox.Storage", "Sandbox.Templates",
+            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Null", "Sandbox.Isolation.Qemu", "Sandbox.Snapshots",
+            "Sandbox.Storage", "Sandbox.Templates",
         ],
         ["Sandbox.Cli"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Server", "Sandbox.Storage", "Sandbox.Templates"],
     };

@@ -7,9 +7,9 @@ namespace Sandbox.Grains.Sessions;
 [Alias("sandbox.ISessionSeeds")]
 internal interface ISessionSeeds : IGrainWithStringKey
 {
-    /// <summary>The session and a checkpoint of it, if they are the tenant's.</summary>
+    /// <summary>The session and a checkpoint of it, if they are the tenant's that the call is made for.</summary>
     [Alias("seed"), AlwaysInterleave]
-    Task<SessionSeed> GetSeedAsync(string tenant, string checkpointId);
+    Task<SessionSeed> GetSeedAsync(string checkpointId);
 }
 
 /// <summary>What a new session begins with.</summary>

@@ -79,9 +79,9 @@ internal sealed partial class SessionGrain
     }
 
     /// <inheritdoc/>
-    public Task<SessionSeed> GetSeedAsync(string tenant, string checkpointId)
+    public Task<SessionSeed> GetSeedAsync(string checkpointId)
     {
-        if (Document.State == SessionState.None || Document.Tenant != tenant || Document.IsFinal)
+        if (Document.State == SessionState.None || Document.Tenant != TenantContext.Current || Document.IsFinal)
         {
             throw SandboxException.Invalid("from", $"There is no session '{Id}' with checkpoints to begin with.");
         }
@@ -129,7 +129,7 @@ internal sealed partial class SessionGrain
     /// <summary>The document of a session that begins with a checkpoint of another.</summary>
     private async Task<SessionDocument> SeededAsync(SessionDocument made, CreateSessionRequest request, CheckpointReference from)
     {
-        var seed = await _grains.GetGrain<ISessionSeeds>(from.SessionId).GetSeedAsync(made.Tenant, from.CheckpointId);
+        var seed = await _grains.GetGrain<ISessionSeeds>(from.SessionId).GetSeedAsync(from.CheckpointId);
         var (session, checkpoint) = (seed.Session, seed.Checkpoint);
         RefuseOther("template", request.Template is CreateSessionRequest.DefaultTemplate or null || request.Template == session.Template);
         RefuseOther("backend", request.Backend is null || request.Backend == session.Backend);

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using Orleans.Serialization;
 using Orleans.Storage;
@@ -9,6 +10,9 @@ using Sandbox.Client;
 using Sandbox.Grains.Hosts.Runtime;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Null;
+using Sandbox.Snapshots;
+using Sandbox.Snapshots.Keys;
 
 namespace Sandbox.Grains.Tests.Support;
 
@@ -21,11 +25,21 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
     private Action<SessionOptions> _sessions = _ => { };
     private Action<HostOptions> _hosts = _ => { };
     private int _silos;
+    private bool _null;
 
     /// <summary>The clock of sessions and hosts (not of Orleans).</summary>
     public FakeTimeProvider Clock { get; } = new(DateTimeOffset.UtcNow);
 
     public TestStorage Storage { get; } = new();
+
+    /// <summary>Blobs of the snapshot store, which can be told to fail.</summary>
+    public TestBlobs Blobs { get; private set; } = null!;
+
+    /// <summary>Backends by host id, in a cluster of <see cref="StartNullAsync"/>.</summary>
+    public Dictionary<string, NullBackend> Nulls { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Where live machines of the null backend hold their locks; a second one of a session is written down in <c>violations.log</c> there.</summary>
+    public string LiveDirectory => Path.Combine(_root, "live");
 
     /// <summary>Backends by host id.</summary>
     public Dictionary<string, TestBackend> Backends { get; } = new(StringComparer.Ordinal);
@@ -40,6 +54,18 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
         cluster._sessions = sessions ?? cluster._sessions;
         cluster._hosts = hosts ?? cluster._hosts;
         cluster.MakeImages();
+        await cluster.DeployAsync();
+        return cluster;
+    }
+
+    /// <summary>A cluster whose hosts have the null backend, which can save and restore, and a snapshot store.</summary>
+    public static async Task<SandboxTestCluster> StartNullAsync(int silos = 2, Action<SessionOptions>? sessions = null, Action<HostOptions>? hosts = null)
+    {
+        var cluster = new SandboxTestCluster { _silos = silos, _null = true };
+        cluster._sessions = sessions ?? cluster._sessions;
+        cluster._hosts = hosts ?? (o => o.WarmPoolCeiling = 0);
+        NullImages.Ensure(Path.Combine(cluster._root, "images"));
+        cluster.Blobs = new TestBlobs(Path.Combine(cluster._root, "blobs"));
         await cluster.DeployAsync();
         return cluster;
     }
@@ -87,12 +113,12 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
         builder.ConfigureSilo((_, silo) =>
         {
             var host = $"host-{(char)('a' + next++)}";
-            if (!Backends.TryGetValue(host, out var backend))
+            silo.Services.AddSingleton(BackendOf(host));
+            if (_null)
             {
-                Backends[host] = backend = new TestBackend();
+                silo.Services.AddSingleton(s => new SnapshotStore(Blobs, new MasterKeyProvider(new byte[32]), TimeProvider.System, s.GetRequiredService<ILogger<SnapshotStore>>()));
             }
 
-            silo.Services.AddSingleton<IIsolationBackend>(backend);
             silo.Services.AddKeyedSingleton<TimeProvider>(SandboxClock.Key, Clock);
             foreach (var name in new[] { StorageNames.Provider, StorageNames.PubSub })
             {
@@ -121,6 +147,21 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
         builder.ConfigureSiloHost((_, host) => host.Logging.SetMinimumLevel(LogLevel.Warning));
         _cluster = builder.Build();
         await _cluster.DeployAsync();
+    }
+
+    private IIsolationBackend BackendOf(string host)
+    {
+        if (_null)
+        {
+            return Nulls[host] = new NullBackend(new NullOptions { HostId = host, LiveDirectory = LiveDirectory }, NullLogger.Instance);
+        }
+
+        if (!Backends.TryGetValue(host, out var backend))
+        {
+            Backends[host] = backend = new TestBackend();
+        }
+
+        return backend;
     }
 
     private void MakeImages()

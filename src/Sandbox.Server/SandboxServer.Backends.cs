@@ -1,0 +1,45 @@
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Null;
+using Sandbox.Isolation.Qemu;
+
+namespace Sandbox.Server;
+
+// The isolation backends that this process offers.
+public sealed partial class SandboxServer
+{
+    private static void AddBackends(IServiceCollection services, ServerOptions options)
+    {
+        if (options.QemuBackend)
+        {
+            services.AddSingleton<IIsolationBackend>(s => new QemuBackend(
+                new QemuOptions
+                {
+                    HostId = HostIdOf(s),
+                    CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
+                    VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
+                    RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/tmp", "sandbox"),
+                    Accelerator = options.Accelerator,
+                    ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
+                },
+                s.GetRequiredService<ILogger<QemuBackend>>()));
+        }
+
+        if (options.NullBackend)
+        {
+            NullImages.Ensure(options.ImageRoot);
+            var live = options.NullLiveDirectory.Length > 0 ? options.NullLiveDirectory : null;
+            services.AddSingleton<IIsolationBackend>(s => new NullBackend(
+                new NullOptions { HostId = HostIdOf(s), LiveDirectory = live, RuntimeRoot = live is null ? null : Path.Combine(live, "machines") },
+                s.GetRequiredService<ILogger<NullBackend>>()));
+        }
+    }
+
+    private static string HostIdOf(IServiceProvider services) => services.GetRequiredService<IOptions<Sandbox.Grains.HostOptions>>().Value.HostId;
+
+    /// <summary>Some image that can be booted: the null backend's has no kernel.</summary>
+    private static string? FindBootable(ImageStore images) => images.Templates.FirstOrDefault(t => t != NullImages.Template) is { } template ? images.FindCurrent(template) : null;
+}
