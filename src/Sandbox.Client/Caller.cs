@@ -3,10 +3,16 @@ using Sandbox.Abstractions;
 namespace Sandbox.Client;
 
 /// <summary>Makes calls for a tenant, with deadlines, and repeats those that may be repeated.</summary>
-internal sealed class Caller(string tenant, SandboxClientOptions options)
+internal sealed class Caller(string tenant, SandboxClientOptions options, bool? mayWake = null, TimeSpan? callTimeout = null)
 {
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
+
+    /// <summary>The same, for calls that carry a choice whether they may resume a paused session.</summary>
+    public Caller WithWake(bool choice) => new(tenant, options, choice, callTimeout);
+
+    /// <summary>The same, for calls that may take longer than others.</summary>
+    public Caller WithCallTimeout(TimeSpan longer) => new(tenant, options, mayWake, longer);
 
     /// <summary>One call, once.</summary>
     /// <exception cref="SandboxException">What the callee says; <see cref="SandboxErrorCode.Unavailable"/> where the cluster cannot be reached.</exception>
@@ -57,7 +63,12 @@ internal sealed class Caller(string tenant, SandboxClientOptions options)
 
         // Set in a method of its own, so that the caller's context is as before afterwards.
         TenantContext.Set(tenant);
-        return await call().WaitAsync(options.CallTimeout, cancellationToken);
+        if (mayWake is { } choice)
+        {
+            WakeContext.Set(choice);
+        }
+
+        return await call().WaitAsync(callTimeout ?? options.CallTimeout, cancellationToken);
     }
 
     private static Func<Task<bool>> Wrap(Func<Task> call) => async () =>

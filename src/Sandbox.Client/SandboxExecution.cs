@@ -25,11 +25,12 @@ public sealed class SandboxExecution
 
     /// <summary>The execution now.</summary>
     public Task<ExecutionInfo> GetAsync(CancellationToken cancellationToken = default) =>
-        _session.Client.Caller.RetryAsync(() => _session.Executions.GetExecutionAsync(Id), cancellationToken);
+        _session.Caller.RetryAsync(() => _session.Executions.GetExecutionAsync(Id), cancellationToken);
 
     /// <summary>
     /// The execution's output from a number on, each event once and in order, to its exit: what is past from the log, what is to come as it happens. Any number
-    /// of readers, at any time; the loss of a silo or a gateway is bridged within the retry deadline of the options.
+    /// of readers, at any time; the loss of a silo or a gateway is bridged within the retry deadline of the options. A pause of the session is waited out, however long, without waking it, and output is
+    /// followed to the host where the session goes on. The output of an execution that was lost may end without an exit: <see cref="GetAsync"/> has it.
     /// </summary>
     /// <param name="fromSeq">First event wanted; 1: all.</param>
     /// <param name="cancellationToken">Stops reading.</param>
@@ -37,25 +38,36 @@ public sealed class SandboxExecution
     public IAsyncEnumerable<OutputEvent> ReadOutputAsync(long fromSeq = 1, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(fromSeq, 1);
-        var log = _grains.GetGrain<IOutputGrain>($"{Started.HostId}/{Started.SessionId}/{Id}");
-        var caller = _session.Client.Caller;
-        var feed = OutputFeed.ForStream(_session.Client.Streams, Id, caller);
-        return OutputReader.ReadAsync(
-            (from, wait, ct) => caller.OnceAsync(() => log.ReadAsync(from, wait), ct), feed, _session.Client.Options, fromSeq, cancellationToken);
+        var caller = _session.Caller;
+        var log = new OutputLog(
+            Started.HostId,
+            (host, from, wait, ct) => caller.OnceAsync(() => _grains.GetGrain<IOutputGrain>($"{host}/{Started.SessionId}/{Id}").ReadAsync(from, wait), ct),
+            LocateAsync,
+            _session.Client.Options);
+        return OutputReader.ReadAsync(log, OutputFeed.ForStream(_session.Client.Streams, Id, caller), _session.Client.Options, fromSeq, cancellationToken);
     }
 
-    /// <summary>Waits for the end. Reads the log's last event, so it is as sure as the output itself.</summary>
+    /// <summary>Waits for the end. Reads the log's last event, so it is as sure as the output itself; where the log is gone or cannot be reached, the session knows how it ended.</summary>
+    /// <exception cref="SandboxException">Neither of the two could be asked before the deadline, or knows of an end.</exception>
     public async Task<ExecutionExit> WaitForExitAsync(CancellationToken cancellationToken = default)
     {
-        await foreach (var e in ReadOutputAsync(1, cancellationToken))
+        SandboxException? trouble = null;
+        try
         {
-            if (e.Kind == OutputKind.Exit)
+            await foreach (var e in ReadOutputAsync(1, cancellationToken))
             {
-                return e.ReadExit();
+                if (e.Kind == OutputKind.Exit)
+                {
+                    return e.ReadExit();
+                }
             }
         }
+        catch (SandboxException e) when (e.Code is SandboxErrorCode.NotFound or SandboxErrorCode.Unavailable)
+        {
+            trouble = e;
+        }
 
-        throw new SandboxException(SandboxErrorCode.Internal, $"The output of execution {Id} ended without an exit.");
+        return await ExitFromIndexAsync(trouble, cancellationToken);
     }
 
     /// <summary>Reads all output to the end as text. For small outputs: it is held in memory.</summary>
@@ -63,6 +75,7 @@ public sealed class SandboxExecution
     {
         using var stdout = new MemoryStream();
         using var stderr = new MemoryStream();
+        ExecutionExit? exit = null;
         await foreach (var e in ReadOutputAsync(1, cancellationToken))
         {
             switch (e.Kind)
@@ -74,11 +87,13 @@ public sealed class SandboxExecution
                     stderr.Write(e.Data);
                     break;
                 case OutputKind.Exit:
-                    return (Encoding.UTF8.GetString(stdout.GetBuffer(), 0, (int)stdout.Length), Encoding.UTF8.GetString(stderr.GetBuffer(), 0, (int)stderr.Length), e.ReadExit());
+                    exit = e.ReadExit();
+                    break;
             }
         }
 
-        throw new SandboxException(SandboxErrorCode.Internal, $"The output of execution {Id} ended without an exit.");
+        exit ??= await ExitFromIndexAsync(null, cancellationToken);
+        return (Encoding.UTF8.GetString(stdout.GetBuffer(), 0, (int)stdout.Length), Encoding.UTF8.GetString(stderr.GetBuffer(), 0, (int)stderr.Length), exit);
     }
 
     /// <summary>Writes to standard input, in pieces of at most 64 KiB. Waits while the guest's buffer is full. Not repeated on failure: nobody knows how much arrived.</summary>
@@ -89,16 +104,39 @@ public sealed class SandboxExecution
         {
             var part = data[..Math.Min(piece, data.Length)];
             data = data[part.Length..];
-            await _session.Client.Caller.OnceAsync(() => _session.Executions.WriteStdinAsync(Id, part, endOfFile && data.Length == 0), cancellationToken);
+            await _session.Caller.OnceAsync(() => _session.Executions.WriteStdinAsync(Id, part, endOfFile && data.Length == 0), cancellationToken);
         }
         while (data.Length > 0);
     }
 
     /// <summary>Sends a signal (1 to 31) to the process group.</summary>
     public Task SignalAsync(int signal, CancellationToken cancellationToken = default) =>
-        _session.Client.Caller.OnceAsync(() => _session.Executions.SignalAsync(Id, signal), cancellationToken);
+        _session.Caller.OnceAsync(() => _session.Executions.SignalAsync(Id, signal), cancellationToken);
 
     /// <summary>Resizes the terminal.</summary>
     public Task ResizeAsync(TerminalSize size, CancellationToken cancellationToken = default) =>
-        _session.Client.Caller.RetryAsync(() => _session.Executions.ResizeAsync(Id, size), cancellationToken);
+        _session.Caller.RetryAsync(() => _session.Executions.ResizeAsync(Id, size), cancellationToken);
+
+    /// <summary>Asked once: after a read that has waited its deadline out, another one would not be what the caller was told.</summary>
+    private async Task<ExecutionExit> ExitFromIndexAsync(SandboxException? trouble, CancellationToken cancellationToken)
+    {
+        ExecutionInfo? info = null;
+        try
+        {
+            info = await _session.Caller.OnceAsync(() => _session.Executions.GetExecutionAsync(Id), cancellationToken);
+        }
+        catch (SandboxException e)
+        {
+            trouble ??= e;
+        }
+
+        return info?.Exit ?? throw trouble ?? new SandboxException(SandboxErrorCode.Internal, $"The output of execution {Id} ended without an exit.");
+    }
+
+    private async Task<Whereabouts> LocateAsync(CancellationToken cancellationToken)
+    {
+        // The session first: what it says of the execution is then at least as new.
+        var session = await _session.Caller.OnceAsync(() => _session.Lifecycle.GetAsync(), cancellationToken);
+        return Whereabouts.Of(await _session.Caller.OnceAsync(() => _session.Executions.GetExecutionAsync(Id), cancellationToken), session);
+    }
 }

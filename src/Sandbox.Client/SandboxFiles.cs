@@ -12,7 +12,7 @@ public sealed class SandboxFiles
 
     private ISessionFiles Calls => _session.FileCalls;
 
-    private Caller Caller => _session.Client.Caller;
+    private Caller Caller => _session.Caller;
 
     /// <summary>What is at a path.</summary>
     public Task<FileEntry> StatAsync(string path, string? user = null, CancellationToken cancellationToken = default) =>

@@ -3,15 +3,16 @@ using Sandbox.Abstractions;
 namespace Sandbox.Client;
 
 /// <summary>One session.</summary>
-public sealed class SandboxSession
+public sealed partial class SandboxSession
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15);
     private readonly IGrainFactory _grains;
 
-    internal SandboxSession(SandboxClient client, IGrainFactory grains, string id)
+    internal SandboxSession(SandboxClient client, IGrainFactory grains, string id, Caller? caller = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(id);
         Client = client;
+        Caller = caller ?? client.Caller;
         _grains = grains;
         Id = id;
         Files = new SandboxFiles(this);
@@ -25,6 +26,8 @@ public sealed class SandboxSession
 
     internal SandboxClient Client { get; }
 
+    internal Caller Caller { get; }
+
     internal ISessionGrain Lifecycle => _grains.GetGrain<ISessionGrain>(Id);
 
     internal ISessionExecutions Executions => _grains.GetGrain<ISessionExecutions>(Id);
@@ -33,30 +36,27 @@ public sealed class SandboxSession
 
     internal ISessionFiles FileCalls => _grains.GetGrain<ISessionFiles>(Id);
 
-    /// <summary>The session now.</summary>
-    public Task<SessionInfo> GetAsync(CancellationToken cancellationToken = default) => Client.Caller.RetryAsync(() => Lifecycle.GetAsync(), cancellationToken);
+    /// <summary>
+    /// The same session, whose calls (and those of its <see cref="Files"/> and executions) say whether they may resume it if it is paused. Without a choice they may. One that may not is refused with
+    /// <see cref="SandboxErrorCode.Conflict"/> on a paused session, and changes nothing.
+    /// </summary>
+    public SandboxSession WithWake(bool mayWake) => new(Client, _grains, Id, Caller.WithWake(mayWake));
+
+    /// <summary>The session now. Never wakes it.</summary>
+    public Task<SessionInfo> GetAsync(CancellationToken cancellationToken = default) => Caller.RetryAsync(() => Lifecycle.GetAsync(), cancellationToken);
 
     /// <summary>Waits until the session runs.</summary>
-    /// <exception cref="SandboxException"><see cref="SandboxErrorCode.Conflict"/>: it ended instead; <see cref="SandboxErrorCode.DeadlineExceeded"/>: it still does not run.</exception>
+    /// <exception cref="SandboxException"><see cref="SandboxErrorCode.Conflict"/>: it ended or is paused instead; <see cref="SandboxErrorCode.DeadlineExceeded"/>: it still does not run.</exception>
     public async Task<SessionInfo> WaitUntilRunningAsync(CancellationToken cancellationToken = default)
     {
-        var until = Environment.TickCount64 + (long)Client.Options.StartDeadline.TotalMilliseconds;
-        while (true)
+        var info = await WaitUntilSettledAsync(cancellationToken);
+        return info.State switch
         {
-            var info = await Client.Caller.RetryAsync(() => Lifecycle.WaitUntilSettledAsync(Patience), cancellationToken);
-            switch (info.State)
-            {
-                case SessionState.Running:
-                    return info;
-                case SessionState.Terminated or SessionState.Failed:
-                    throw SandboxException.Conflict($"Session {Id} is {(info.State == SessionState.Failed ? "failed" : "terminated")}: {info.Cause}");
-            }
-
-            if (Environment.TickCount64 > until)
-            {
-                throw new SandboxException(SandboxErrorCode.DeadlineExceeded, $"Session {Id} does not run after {Client.Options.StartDeadline.TotalSeconds:0} s.");
-            }
-        }
+            SessionState.Running => info,
+            SessionState.Paused => throw SandboxException.Conflict($"Session {Id} is paused{Why(info)}. Resume it first."),
+            SessionState.Terminated or SessionState.Failed => throw SandboxException.Conflict($"Session {Id} is {Word(info.State)}{Why(info)}"),
+            _ => throw new SandboxException(SandboxErrorCode.DeadlineExceeded, $"Session {Id} does not run after {Client.Options.StartDeadline.TotalSeconds:0} s: it is {Word(info.State)}."),
+        };
     }
 
     /// <summary>Starts an execution.</summary>
@@ -66,7 +66,7 @@ public sealed class SandboxSession
     public async Task<SandboxExecution> StartAsync(ExecutionRequest request, string? idempotencyKey = null, CancellationToken cancellationToken = default)
     {
         var key = idempotencyKey ?? SandboxClient.NewKey();
-        var info = await Client.Caller.RetryAsync(() => Executions.StartExecutionAsync(request, key), cancellationToken);
+        var info = await Caller.RetryAsync(() => Executions.StartExecutionAsync(request, key), cancellationToken);
         return new SandboxExecution(this, _grains, info);
     }
 
@@ -84,43 +84,61 @@ public sealed class SandboxSession
 
     /// <summary>An execution by id.</summary>
     public async Task<SandboxExecution> GetExecutionAsync(string executionId, CancellationToken cancellationToken = default) =>
-        new(this, _grains, await Client.Caller.RetryAsync(() => Executions.GetExecutionAsync(executionId), cancellationToken));
+        new(this, _grains, await Caller.RetryAsync(() => Executions.GetExecutionAsync(executionId), cancellationToken));
 
     /// <summary>Executions, newest first.</summary>
     public Task<IReadOnlyList<ExecutionInfo>> ListExecutionsAsync(int limit = 100, CancellationToken cancellationToken = default) =>
-        Client.Caller.RetryAsync(() => Executions.ListExecutionsAsync(limit), cancellationToken);
+        Caller.RetryAsync(() => Executions.ListExecutionsAsync(limit), cancellationToken);
 
     /// <summary>Makes a context.</summary>
     public Task<ContextInfo> CreateContextAsync(CreateContextRequest request, CancellationToken cancellationToken = default) =>
-        Client.Caller.OnceAsync(() => Contexts.CreateContextAsync(request), cancellationToken);
+        Caller.OnceAsync(() => Contexts.CreateContextAsync(request), cancellationToken);
 
     /// <summary>All contexts.</summary>
     public Task<IReadOnlyList<ContextInfo>> ListContextsAsync(CancellationToken cancellationToken = default) =>
-        Client.Caller.RetryAsync(() => Contexts.ListContextsAsync(), cancellationToken);
+        Caller.RetryAsync(() => Contexts.ListContextsAsync(), cancellationToken);
 
     /// <summary>Starts a context's interpreter afresh under the same id.</summary>
     public Task<ContextInfo> RestartContextAsync(string contextId, CancellationToken cancellationToken = default) =>
-        Client.Caller.OnceAsync(() => Contexts.RestartContextAsync(contextId), cancellationToken);
+        Caller.OnceAsync(() => Contexts.RestartContextAsync(contextId), cancellationToken);
 
     /// <summary>Ends and removes a context.</summary>
     public Task RemoveContextAsync(string contextId, CancellationToken cancellationToken = default) =>
-        Client.Caller.OnceAsync(() => Contexts.RemoveContextAsync(contextId), cancellationToken);
+        Caller.OnceAsync(() => Contexts.RemoveContextAsync(contextId), cancellationToken);
 
     /// <summary>Resources used inside the microVM.</summary>
     public Task<SessionMetrics> GetMetricsAsync(CancellationToken cancellationToken = default) =>
-        Client.Caller.RetryAsync(() => Lifecycle.GetMetricsAsync(), cancellationToken);
+        Caller.RetryAsync(() => Lifecycle.GetMetricsAsync(), cancellationToken);
 
     /// <summary>Changes how long the session may be idle and may live. <see langword="null"/>: stays.</summary>
     public Task<SessionInfo> SetTimeoutsAsync(TimeSpan? idleTimeout, TimeSpan? maxLifetime, CancellationToken cancellationToken = default)
     {
         var key = SandboxClient.NewKey();
-        return Client.Caller.RetryAsync(() => Lifecycle.SetTimeoutsAsync(idleTimeout, maxLifetime, key), cancellationToken);
+        return Caller.RetryAsync(() => Lifecycle.SetTimeoutsAsync(idleTimeout, maxLifetime, key), cancellationToken);
     }
 
     /// <summary>Ends the session and removes its microVM, disk and outputs.</summary>
     public Task<SessionInfo> TerminateAsync(CancellationToken cancellationToken = default)
     {
         var key = SandboxClient.NewKey();
-        return Client.Caller.RetryAsync(() => Lifecycle.TerminateAsync(key), cancellationToken);
+        return Caller.RetryAsync(() => Lifecycle.TerminateAsync(key), cancellationToken);
     }
+
+    /// <summary>The session as soon as it is in no transitional state, or as it is when the start deadline has passed.</summary>
+    private async Task<SessionInfo> WaitUntilSettledAsync(CancellationToken cancellationToken)
+    {
+        var until = Environment.TickCount64 + (long)Client.Options.StartDeadline.TotalMilliseconds;
+        while (true)
+        {
+            var info = await Caller.RetryAsync(() => Lifecycle.WaitUntilSettledAsync(Patience), cancellationToken);
+            if (info.State is not (SessionState.Creating or SessionState.Pausing or SessionState.Resuming) || Environment.TickCount64 > until)
+            {
+                return info;
+            }
+        }
+    }
+
+    private static string Word(SessionState state) => state.ToString().ToLowerInvariant();
+
+    private static string Why(SessionInfo info) => info.Cause is { Length: > 0 } cause ? ": " + cause : "";
 }

@@ -1,7 +1,9 @@
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Sandbox.Gateway.Auth;
+using Sandbox.Gateway.Checkpoints;
 using Sandbox.Gateway.Cluster;
 using Sandbox.Gateway.Contexts;
 using Sandbox.Gateway.Executions;
@@ -38,7 +40,9 @@ public static class SandboxGateway
         app.MapOpenApi("/openapi/{documentName}.json");
         ClusterEndpoints.MapHealth(app);
         var api = app.MapGroup("/v1");
+        api.AddEndpointFilter(Wake.Filter);
         SessionEndpoints.Map(api, options);
+        CheckpointEndpoints.Map(api, options);
         ExecutionEndpoints.Map(api, options);
         ContextEndpoints.Map(api, options);
         FileEndpoints.Map(api, options);

@@ -27,7 +27,7 @@ public sealed class OutputReaderTests
         }));
         var e = await Assert.ThrowsAsync<SandboxException>(async () =>
         {
-            await foreach (var _ in OutputReader.ReadAsync((_, _, _) => throw SandboxException.NotFound("gone"), feed, Options, 1, CancellationToken.None))
+            await foreach (var _ in OutputReader.ReadAsync(Log((_, _, _, _) => throw SandboxException.NotFound("gone"), ended: true), feed, Options, 1, CancellationToken.None))
             {
             }
         });
@@ -46,7 +46,7 @@ public sealed class OutputReaderTests
             unsubscribed++;
             return Task.CompletedTask;
         }));
-        await foreach (var e in OutputReader.ReadAsync(log.ReadAsync, feed, Options, 1, CancellationToken.None))
+        await foreach (var e in OutputReader.ReadAsync(Log((_, from, wait, ct) => log.ReadAsync(from, wait, ct)), feed, Options, 1, CancellationToken.None))
         {
             if (e.Seq == 3)
             {
@@ -56,6 +56,9 @@ public sealed class OutputReaderTests
 
         Assert.Equal(1, unsubscribed);
     }
+
+    /// <summary>A log that stays where it is.</summary>
+    private static OutputLog Log(ReadPage read, bool ended = false) => new("host", read, _ => Task.FromResult(new Whereabouts("host", ended, Lost: false, Waiting: false)), Options);
 
     private static async Task RunAsync(int count, int from, int seed, bool streamed, int pageSize)
     {
@@ -74,7 +77,7 @@ public sealed class OutputReaderTests
         var reader = Task.Run(async () =>
         {
             var seen = new List<OutputEvent>();
-            await foreach (var e in OutputReader.ReadAsync(log.ReadAsync, feed, Options, from, CancellationToken.None))
+            await foreach (var e in OutputReader.ReadAsync(Log((_, from, wait, ct) => log.ReadAsync(from, wait, ct)), feed, Options, from, CancellationToken.None))
             {
                 seen.Add(e);
             }

@@ -20,7 +20,7 @@ internal static class ExecutionEndpoints
             context.Response.Headers.Location = $"/v1/sessions/{id}/executions/{started.Id}";
             if (EventStream.IsWanted(context))
             {
-                await EventStream.WriteAsync(context, outputs.ReadAsync(id, started.Id, 1, context.RequestAborted), options, StatusCodes.Status201Created);
+                await EventStream.WriteAsync(context, CompletedOutput.ReadAsync(outputs, grains, id, started.Id, 1, context.RequestAborted), options, StatusCodes.Status201Created);
                 return Results.Empty;
             }
 
@@ -58,7 +58,7 @@ internal static class ExecutionEndpoints
             StdinAsync(id, execution, context, grains)).WithSummary("Write the body to its standard input; ?eof=true closes it");
 
         api.MapGet("/sessions/{id}/executions/{execution}/ws", (string id, string execution, HttpContext context, IGrainFactory grains, IOutputSource outputs) =>
-            ExecutionSocket.ServeAsync(id, Calls.Execution(execution), context, grains.Session<ISessionExecutions>(id), outputs))
+            ExecutionSocket.ServeAsync(id, Calls.Execution(execution), context, grains, outputs))
             .WithSummary("WebSocket: output out; stdin, signals and terminal sizes in");
     }
 
@@ -68,7 +68,7 @@ internal static class ExecutionEndpoints
         var from = From(context);
         if (EventStream.IsWanted(context))
         {
-            await EventStream.WriteAsync(context, outputs.ReadAsync(id, execution, from, context.RequestAborted), options, StatusCodes.Status200OK);
+            await EventStream.WriteAsync(context, CompletedOutput.ReadAsync(outputs, grains, id, execution, from, context.RequestAborted), options, StatusCodes.Status200OK);
             return Results.Empty;
         }
 
@@ -79,7 +79,7 @@ internal static class ExecutionEndpoints
             json.Insert(0, "kind", OutputModel.NameOf(e.Kind));
             return json;
         });
-        return Results.Json(new { events, nextSeq = page.NextSeq, complete = page.Complete }, ApiJson.Options);
+        return Results.Json(new { events, nextSeq = page.NextSeq, complete = page.Complete, suspended = page.Suspended }, ApiJson.Options);
     }
 
     /// <summary>Where to begin: after the last event a reconnecting EventSource has seen, or where the query says.</summary>

@@ -12,8 +12,9 @@ internal static class ExecutionSocket
 {
     private const int MaxMessage = 128 * 1024;
 
-    public static async Task<IResult> ServeAsync(string id, string execution, HttpContext context, ISessionExecutions session, IOutputSource outputs)
+    public static async Task<IResult> ServeAsync(string id, string execution, HttpContext context, IGrainFactory grains, IOutputSource outputs)
     {
+        var session = grains.Session<ISessionExecutions>(id);
         if (!context.WebSockets.IsWebSocketRequest)
         {
             throw SandboxException.Invalid("Upgrade", "This address wants a WebSocket.");
@@ -25,7 +26,7 @@ internal static class ExecutionSocket
         using var socket = await context.WebSockets.AcceptWebSocketAsync();
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted);
         using var turn = new SemaphoreSlim(1, 1);
-        var sending = SendOutputAsync(socket, turn, outputs.ReadAsync(id, execution, first, stop.Token), stop.Token);
+        var sending = SendOutputAsync(socket, turn, CompletedOutput.ReadAsync(outputs, grains, id, execution, first, stop.Token), stop.Token);
         var receiving = ReceiveInputAsync(socket, turn, execution, session, stop.Token);
         await Task.WhenAny(sending, receiving);
         try

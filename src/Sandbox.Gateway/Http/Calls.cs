@@ -26,6 +26,10 @@ internal static class Calls
     public static string Execution(string executionId) =>
         SandboxIds.IsExecution(executionId) ? executionId : throw SandboxException.NotFound($"There is no execution '{Clip(executionId)}'.");
 
+    /// <summary>A checkpoint id that has the form of one.</summary>
+    public static string Checkpoint(string checkpointId) =>
+        SandboxIds.IsCheckpoint(checkpointId) ? checkpointId : throw SandboxException.NotFound($"There is no checkpoint '{Clip(checkpointId)}'.");
+
     /// <summary>The caller's idempotency key.</summary>
     public static string? IdempotencyKey(this HttpContext context)
     {

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
@@ -10,13 +9,11 @@ namespace Sandbox.Gateway.Sessions;
 /// <summary>Sessions: create, look at, change, end.</summary>
 internal static class SessionEndpoints
 {
-    private const int DefaultWaitSeconds = 60;
-
     public static void Map(IEndpointRouteBuilder api, GatewayOptions options)
     {
         api.MapPost("/sessions", (HttpContext context, IGrainFactory grains) => CreateAsync(context, grains, options))
             .TakesJson<CreateSessionBody>().Produces<SessionModel>(StatusCodes.Status201Created)
-            .WithSummary("Create a session; waits until it runs, or ?wait= seconds (0 to 60)");
+            .WithSummary("Create a session, new or from a checkpoint; waits until it runs, or ?wait= seconds (0 to 60)");
         api.MapGet("/sessions", ListAsync).WithSummary("List your sessions, oldest first: ?limit= &cursor= &state= &metadata.NAME=");
         api.MapGet("/sessions/{id}", async (string id, IGrainFactory grains) => Show(await grains.Session<ISessionGrain>(id).GetAsync()))
             .Produces<SessionModel>().WithSummary("Look at a session; never wakes or changes it");
@@ -28,26 +25,18 @@ internal static class SessionEndpoints
             return Show(await grains.Session<ISessionGrain>(id).SetTimeoutsAsync(body.IdleTimeoutSeconds, body.MaxLifetimeSeconds, context.IdempotencyKey()));
         }).TakesJson<TimeoutsBody>().Produces<SessionModel>().WithSummary("Change a session's timeouts");
         api.MapGet("/sessions/{id}/metrics", async (string id, IGrainFactory grains) => Results.Json(await grains.Session<ISessionGrain>(id).GetMetricsAsync(), ApiJson.Options))
-            .Produces<SessionMetrics>().WithSummary("What the session's machine uses");
+            .Produces<SessionMetrics>().WithSummary("What the session's machine uses; wakes a paused session unless ?wake=false");
     }
 
     private static async Task<IResult> CreateAsync(HttpContext context, IGrainFactory grains, GatewayOptions options)
     {
-        var wait = TimeSpan.FromSeconds(context.QueryInt("wait", DefaultWaitSeconds, 0, 60));
+        var settling = new Settling(context, grains);
         var body = await ApiJson.ReadAsync<CreateSessionBody>(context, options);
         var key = context.IdempotencyKey();
 
         // The key decides the id, so that a repeated call reaches the same grain, which then sees that it is a repeat.
         var id = key is null ? SandboxIds.NewSession() : SandboxIds.SessionFor(TenantContext.Current!, key);
-        var session = grains.GetGrain<ISessionGrain>(id);
-        var info = await session.CreateAsync(body.ToRequest(), key ?? id);
-        var clock = Stopwatch.StartNew();
-        while (info.State is SessionState.Creating or SessionState.Resuming && clock.Elapsed < wait && !context.RequestAborted.IsCancellationRequested)
-        {
-            var rest = wait - clock.Elapsed;
-            info = await session.WaitUntilSettledAsync(rest < TimeSpan.FromSeconds(20) ? rest : TimeSpan.FromSeconds(20));
-        }
-
+        var info = await settling.WaitAsync(await grains.GetGrain<ISessionGrain>(id).CreateAsync(body.ToRequest(), key ?? id));
         return Results.Json(SessionModel.From(info), ApiJson.Options, statusCode: StatusCodes.Status201Created).WithLocation(context, $"/v1/sessions/{id}");
     }
 

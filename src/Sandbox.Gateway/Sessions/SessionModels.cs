@@ -26,9 +26,15 @@ internal sealed record CreateSessionBody
 
     public bool? Untrusted { get; init; }
 
+    public IdleAction? IdleAction { get; init; }
+
+    public CheckpointPolicyModel? Checkpoints { get; init; }
+
+    public CheckpointReferenceBody? From { get; init; }
+
     public CreateSessionRequest ToRequest() => new()
     {
-        Template = Template ?? "python",
+        Template = Template ?? CreateSessionRequest.DefaultTemplate,
         Backend = Backend,
         Vcpus = Vcpus,
         MemoryMiB = MemoryMiB,
@@ -38,7 +44,36 @@ internal sealed record CreateSessionBody
         Env = ApiJson.Texts("env", Env),
         Metadata = ApiJson.Texts("metadata", Metadata),
         Untrusted = Untrusted ?? true,
+        IdleAction = IdleAction ?? Abstractions.IdleAction.Pause,
+        Checkpoints = Checkpoints?.ToPolicy() ?? new CheckpointPolicy(),
+        From = CheckedFrom(),
     };
+
+    /// <summary>The grain cannot tell a template that was named from the default, so what a checkpoint brings along is refused here.</summary>
+    private CheckpointReference? CheckedFrom()
+    {
+        if (From is null)
+        {
+            return null;
+        }
+
+        (string Name, object? Value)[] broughtAlong = [("template", Template), ("backend", Backend), ("vcpus", Vcpus), ("memoryMiB", MemoryMiB), ("diskMiB", DiskMiB), ("env", Env)];
+        return broughtAlong.FirstOrDefault(b => b.Value is not null).Name is { } name
+            ? throw SandboxException.Invalid(name, $"With 'from', '{name}' is that of the checkpoint's session; leave it out.")
+            : From.ToReference();
+    }
+}
+
+/// <summary>The checkpoint that a session begins with.</summary>
+internal sealed record CheckpointReferenceBody
+{
+    public string? SessionId { get; init; }
+
+    public string? CheckpointId { get; init; }
+
+    public CheckpointReference ToReference() => new(
+        SandboxIds.IsSession(SessionId) ? SessionId! : throw SandboxException.Invalid("from.sessionId", "'from.sessionId' must be a session's id (ses_…)."),
+        SandboxIds.IsCheckpoint(CheckpointId) ? CheckpointId! : throw SandboxException.Invalid("from.checkpointId", "'from.checkpointId' must be the id of a checkpoint of that session (chk_…)."));
 }
 
 /// <summary>Body of a change of timeouts.</summary>
@@ -53,9 +88,9 @@ internal sealed record TimeoutsBody
 internal sealed record SessionModel(
     string Id, SessionState State, string? Cause, string Template, string? TemplateVersion, string? Backend, string? Accelerator, int Vcpus, int MemoryMiB, int DiskMiB, string? HostId,
     long Generation, string? StartMethod, TimeSpan? StartSeconds, DateTimeOffset CreatedAt, DateTimeOffset StateChangedAt, DateTimeOffset LastActivityAt, DateTimeOffset ExpiresAt,
-    TimeSpan IdleTimeoutSeconds, IReadOnlyDictionary<string, string> Metadata, IReadOnlyList<SessionRecovery> Recoveries, IReadOnlyList<string> Warnings)
+    TimeSpan IdleTimeoutSeconds, IdleAction IdleAction, CheckpointPolicyModel Checkpoints, SessionOrigin? Origin, IReadOnlyDictionary<string, string> Metadata, IReadOnlyList<SessionRecovery> Recoveries, IReadOnlyList<string> Warnings)
 {
     public static SessionModel From(SessionInfo s) => new(
         s.Id, s.State, s.Cause, s.Template, s.TemplateVersion, s.Backend, s.Accelerator, s.Vcpus, s.MemoryMiB, s.DiskMiB, s.HostId, s.Generation, s.StartMethod, s.StartDuration,
-        s.CreatedAt, s.StateChangedAt, s.LastActivityAt, s.ExpiresAt, s.IdleTimeout, s.Metadata, s.Recoveries, s.Warnings);
+        s.CreatedAt, s.StateChangedAt, s.LastActivityAt, s.ExpiresAt, s.IdleTimeout, s.IdleAction, CheckpointPolicyModel.From(s.Checkpoints), s.Origin, s.Metadata, s.Recoveries, s.Warnings);
 }

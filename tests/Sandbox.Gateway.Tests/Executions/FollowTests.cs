@@ -66,6 +66,36 @@ public sealed class FollowTests : IAsyncLifetime
     }
 
     [Theory]
+    [InlineData("", 2)]
+    [InlineData("1", 2)]
+    public async Task A_lost_execution_whose_log_has_no_exit_ends_with_the_one_its_session_knows(string lastEventId, long number)
+    {
+        var (session, execution, log) = _facade.NewExecution();
+        log.Write(OutputKind.Stdout, "one");
+        log.Cut();
+        _facade.World.Exits[execution] = new ExecutionExit { Reason = ExitReason.Lost, ExitCode = 255, Message = "lost: its host was" };
+        SseItem<string>? last = null;
+        await foreach (var item in EventsAsync($"/v1/sessions/{session}/executions/{execution}/output", lastEventId))
+        {
+            last = item;
+        }
+
+        Assert.Equal(("exit", number.ToString(System.Globalization.CultureInfo.InvariantCulture)), (last!.Value.EventType, last.Value.EventId));
+        Assert.Equal("lost: its host was", (string?)JsonNode.Parse(last.Value.Data)!["message"]);
+    }
+
+    [Fact]
+    public async Task A_reader_that_has_seen_the_exit_gets_no_second_one()
+    {
+        var (session, execution, log) = _facade.NewExecution();
+        log.Write(OutputKind.Exit, OutputJson.Write(_facade.World.Exits[execution] = new ExecutionExit { Reason = ExitReason.Lost, ExitCode = 255 }));
+        await foreach (var item in EventsAsync($"/v1/sessions/{session}/executions/{execution}/output", "1"))
+        {
+            Assert.Fail(item.Data);
+        }
+    }
+
+    [Theory]
     [InlineData("x", "")]
     [InlineData("-5", "")]
     [InlineData("99999999999999999999", "")]

@@ -16,6 +16,17 @@ public sealed class FakeWorld : IOutputSource
 
     public ConcurrentDictionary<string, FakeLog> Logs { get; } = new();
 
+    /// <summary>How executions ended, as their session knows it.</summary>
+    public ConcurrentDictionary<string, ExecutionExit> Exits { get; } = new();
+
+    public ConcurrentDictionary<string, List<CheckpointInfo>> Checkpoints { get; } = new();
+
+    /// <summary>What a session that is on its way becomes, where it is not what was asked for; by id.</summary>
+    public ConcurrentDictionary<string, SessionInfo> Outcomes { get; } = new();
+
+    /// <summary>The choice that came with the last call to a session; <see langword="null"/>: none.</summary>
+    public bool? WakeChoice { get; set; }
+
     public ConcurrentDictionary<string, string> Keys { get; } = new();
 
     public ConcurrentQueue<(string What, object? Value)> Calls { get; } = new();
@@ -28,6 +39,9 @@ public sealed class FakeWorld : IOutputSource
 
     /// <summary>What is thrown by the next session call.</summary>
     public Exception? Fault { get; set; }
+
+    /// <summary>What is thrown by calls that wait for a session.</summary>
+    public Exception? WaitFault { get; set; }
 
     /// <summary>Files the facade downloads: bytes made as they are asked for, so that a size costs nothing.</summary>
     public ConcurrentDictionary<string, long> FileSizes { get; } = new();
@@ -74,7 +88,11 @@ public sealed class FakeWorld : IOutputSource
             var log = Logs.TryGetValue(executionId, out var found) ? found : throw SandboxException.NotFound("no log");
             for (var seq = fromSeq; ; seq++)
             {
-                var output = await log.WaitForAsync(seq, cancellationToken);
+                if (await log.WaitForAsync(seq, cancellationToken) is not { } output)
+                {
+                    yield break;
+                }
+
                 yield return output;
                 if (output.Kind == OutputKind.Exit)
                 {
@@ -99,6 +117,7 @@ public sealed class FakeWorld : IOutputSource
 public sealed class FakeLog(string session)
 {
     private readonly List<OutputEvent> _events = [];
+    private bool _cut;
     private TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     public string Session { get; } = session;
@@ -128,7 +147,17 @@ public sealed class FakeLog(string session)
 
     public void Exit(int code) => Write(OutputKind.Exit, OutputJson.Write(new ExecutionExit { Reason = ExitReason.Exited, ExitCode = code }));
 
-    public async Task<OutputEvent> WaitForAsync(long seq, CancellationToken cancellationToken)
+    /// <summary>Nothing more comes, not even an exit.</summary>
+    public void Cut()
+    {
+        lock (_events)
+        {
+            _cut = true;
+            _grown.TrySetResult();
+        }
+    }
+
+    public async Task<OutputEvent?> WaitForAsync(long seq, CancellationToken cancellationToken)
     {
         while (true)
         {
@@ -138,6 +167,11 @@ public sealed class FakeLog(string session)
                 if (_events.Count >= seq)
                 {
                     return _events[(int)seq - 1];
+                }
+
+                if (_cut || _events is [.., { Kind: OutputKind.Exit }])
+                {
+                    return null;
                 }
 
                 grown = _grown.Task;

@@ -53,13 +53,14 @@ internal sealed class FakeOutput(FakeWorld world, string key) : IOutputGrain
 {
     public Task<OutputPage> ReadAsync(long fromSeq, TimeSpan wait)
     {
-        var events = world.Logs[key.Split('/')[2]].Events.Where(e => e.Seq >= fromSeq).ToList();
-        return Task.FromResult(new OutputPage { Events = events, NextSeq = fromSeq + events.Count, Complete = events is [.., { Kind: OutputKind.Exit }] });
+        var all = world.Logs[key.Split('/')[2]].Events;
+        var events = all.Where(e => e.Seq >= fromSeq).ToList();
+        return Task.FromResult(new OutputPage { Events = events, NextSeq = fromSeq + events.Count, Complete = all is [.., { Kind: OutputKind.Exit }] });
     }
 }
 
 /// <summary>A session, its executions, contexts and files.</summary>
-internal sealed class FakeSession(FakeWorld world, string id) : ISessionGrain, ISessionExecutions, ISessionContexts, ISessionFiles
+internal sealed partial class FakeSession(FakeWorld world, string id) : ISessionGrain, ISessionExecutions, ISessionContexts, ISessionFiles
 {
     public Task<SessionInfo> CreateAsync(CreateSessionRequest request, string? idempotencyKey)
     {
@@ -71,14 +72,18 @@ internal sealed class FakeSession(FakeWorld world, string id) : ISessionGrain, I
 
     public Task<SessionInfo> GetAsync() => Task.FromResult(Mine());
 
-    public Task<SessionInfo> WaitUntilSettledAsync(TimeSpan wait) => Task.FromResult(world.Sessions[id] = Mine() with { State = SessionState.Running });
+    public Task<SessionInfo> WaitUntilSettledAsync(TimeSpan wait) => Task.FromResult(world.Sessions[id] = Settled(Mine()));
 
     public Task<SessionInfo> SetTimeoutsAsync(TimeSpan? idleTimeout, TimeSpan? maxLifetime, string? idempotencyKey) =>
         Task.FromResult(world.Sessions[id] = Mine() with { IdleTimeout = idleTimeout ?? Mine().IdleTimeout });
 
     public Task<SessionInfo> TerminateAsync(string? idempotencyKey) => Task.FromResult(world.Sessions[id] = Mine() with { State = SessionState.Terminated });
 
-    public Task<SessionMetrics> GetMetricsAsync() => Task.FromResult(new SessionMetrics { MemoryTotal = 5 });
+    public Task<SessionMetrics> GetMetricsAsync()
+    {
+        Mine();
+        return Task.FromResult(new SessionMetrics { MemoryTotal = 5 });
+    }
 
     public Task OnMicroVmEndedAsync(long generation, string reason) => throw new NotSupportedException();
 
@@ -102,8 +107,11 @@ internal sealed class FakeSession(FakeWorld world, string id) : ISessionGrain, I
         return Task.FromResult(world.Logs.TryGetValue(executionId, out var log) && log.Session == id ? Info(executionId) : throw SandboxException.NotFound($"There is no execution {executionId}."));
     }
 
-    public Task<IReadOnlyList<ExecutionInfo>> ListExecutionsAsync(int limit) =>
-        Task.FromResult<IReadOnlyList<ExecutionInfo>>([.. world.Logs.Where(l => l.Value.Session == id).Take(limit).Select(l => Info(l.Key))]);
+    public Task<IReadOnlyList<ExecutionInfo>> ListExecutionsAsync(int limit)
+    {
+        Mine();
+        return Task.FromResult<IReadOnlyList<ExecutionInfo>>([.. world.Logs.Where(l => l.Value.Session == id).Take(limit).Select(l => Info(l.Key))]);
+    }
 
     public Task WriteStdinAsync(string executionId, ReadOnlyMemory<byte> data, bool endOfFile)
     {
@@ -199,12 +207,15 @@ internal sealed class FakeSession(FakeWorld world, string id) : ISessionGrain, I
         return Task.CompletedTask;
     }
 
-    private SessionInfo Mine() =>
-        world.Sessions.TryGetValue(id, out var session) && session.Tenant == TenantContext.Current ? session : throw SandboxException.NotFound($"There is no session {id}.");
+    private SessionInfo Mine()
+    {
+        world.WakeChoice = RequestContext.Get(WakeContext.Key) as bool?;
+        return world.Sessions.TryGetValue(id, out var session) && session.Tenant == TenantContext.Current ? session : throw SandboxException.NotFound($"There is no session {id}.");
+    }
 
     private FileEntry Entry(string path) => new() { Path = path, Kind = FileKind.File, Size = world.FileSizes.GetValueOrDefault(path) };
 
-    private ExecutionInfo Info(string execution) => new() { Id = execution, SessionId = id, HostId = FakeWorld.Host, State = ExecutionState.Running, Title = "x" };
+    private ExecutionInfo Info(string execution) => new() { Id = execution, SessionId = id, HostId = FakeWorld.Host, State = ExecutionState.Running, Title = "x", Exit = world.Exits.GetValueOrDefault(execution) };
 
     private void ThrowFault()
     {

@@ -10,6 +10,10 @@ namespace Sandbox.Gateway.Tests.Http;
 public sealed class BadInputTests : IAsyncLifetime
 {
     private const string Some = "{session}";
+    private const string From = """
+        "from": {"sessionId": "ses_00000000000000000000000000", "checkpointId": "chk_00000000000000000000000000"}
+        """;
+
     private Facade _facade = null!;
 
     public static TheoryData<string, string, string, string> Bodies => new()
@@ -36,6 +40,31 @@ public sealed class BadInputTests : IAsyncLifetime
         { $"/v1/sessions/{Some}/executions", """{"shell": "ls", "outputLimitBytes": "all"}""", "outputLimitBytes", "text for bytes" },
         { $"/v1/sessions/{Some}/contexts", """{"lang": "python"}""", "lang", "unknown member" },
         { "/v1/keys", """{"name": ""}""", "name", "empty name" },
+        { "/v1/sessions", """{"idleAction": "sleep"}""", "idleAction", "unknown word" },
+        { "/v1/sessions", """{"idleAction": 0}""", "idleAction", "number for a word" },
+        { "/v1/sessions", """{"checkpoints": true}""", "checkpoints", "switch for an object" },
+        { "/v1/sessions", """{"checkpoints": {"every": 5}}""", "every", "unknown inner member" },
+        { "/v1/sessions", """{"checkpoints": {"everySeconds": "5m"}}""", "checkpoints.everySeconds", "text for seconds" },
+        { "/v1/sessions", """{"checkpoints": {"onIdle": null}}""", "checkpoints.onIdle", "null for a switch" },
+        { "/v1/sessions", """{"from": {}}""", "from.sessionId", "from nothing" },
+        { "/v1/sessions", """{"from": {"sessionId": "../x", "checkpointId": "chk_00000000000000000000000000"}}""", "from.sessionId", "no session id" },
+        { "/v1/sessions", """{"from": {"sessionId": "ses_00000000000000000000000000"}}""", "from.checkpointId", "from no checkpoint" },
+        { "/v1/sessions", """{"from": {"sessionId": "ses_00000000000000000000000000", "checkpointId": "1"}}""", "from.checkpointId", "no checkpoint id" },
+        { "/v1/sessions", $$"""{"template": "python", {{From}}}""", "template", "even the default, if it is named" },
+        { "/v1/sessions", $$"""{"backend": "qemu", {{From}}}""", "backend", "the checkpoint's" },
+        { "/v1/sessions", $$"""{"vcpus": 2, {{From}}}""", "vcpus", "the checkpoint's" },
+        { "/v1/sessions", $$"""{"memoryMiB": 512, {{From}}}""", "memoryMiB", "the checkpoint's" },
+        { "/v1/sessions", $$"""{"diskMiB": 512, {{From}}}""", "diskMiB", "the checkpoint's" },
+        { "/v1/sessions", $$"""{"env": {}, {{From}}}""", "env", "the checkpoint's" },
+        { $"/v1/sessions/{Some}/checkpoints", """{"title": "x"}""", "title", "unknown member" },
+        { $"/v1/sessions/{Some}/checkpoints", """{"name": ""}""", "name", "empty name" },
+        { $"/v1/sessions/{Some}/checkpoints", """{"name": "a\u0007b"}""", "name", "control character" },
+        { $"/v1/sessions/{Some}/checkpoints", $$"""{"name": "{{new string('x', 101)}}"}""", "name", "too long" },
+        { $"/v1/sessions/{Some}/checkpoints", """{"name": 5}""", "name", "number for a name" },
+        { $"/v1/sessions/{Some}/fork", """{"count": 0}""", "count", "none" },
+        { $"/v1/sessions/{Some}/fork", """{"count": 101}""", "count", "too many" },
+        { $"/v1/sessions/{Some}/fork", """{"count": "two"}""", "count", "text for a number" },
+        { $"/v1/sessions/{Some}/fork", """{"copies": 2}""", "copies", "unknown member" },
     };
 
     public async ValueTask InitializeAsync() => _facade = await Facade.StartAsync();
@@ -65,6 +94,12 @@ public sealed class BadInputTests : IAsyncLifetime
     [InlineData("PUT", "/v1/sessions/{session}/files/content?path=x&append=maybe", "append")]
     [InlineData("DELETE", "/v1/sessions/{session}/files?path=x&recursive=perhaps", "recursive")]
     [InlineData("POST", "/v1/sessions/{session}/files/move?from=a", "to")]
+    [InlineData("POST", "/v1/sessions/{session}/pause?wait=61", "wait")]
+    [InlineData("POST", "/v1/sessions/{session}/resume?wait=-1", "wait")]
+    [InlineData("POST", "/v1/sessions/{session}/fork?wait=soon", "wait")]
+    [InlineData("GET", "/v1/sessions/{session}?wake=maybe", "wake")]
+    [InlineData("GET", "/v1/sessions/{session}/metrics?wake=", "wake")]
+    [InlineData("GET", "/v1/hosts?wake=0", "wake")]
     public async Task A_wrong_query_names_its_parameter(string method, string path, string field)
     {
         using var request = new HttpRequestMessage(new HttpMethod(method), path.Replace(Some, _facade.NewSession(), StringComparison.Ordinal));
@@ -82,6 +117,9 @@ public sealed class BadInputTests : IAsyncLifetime
     [InlineData("/v1/sessions/{session}/executions/nonsense")]
     [InlineData("/v1/sessions/{session}/executions/..%2Fhosts/output")]
     [InlineData("/v1/sessions/{session}/executions/exe_00000000000000000000000000")]
+    [InlineData("/v1/sessions/{session}/checkpoints/nonsense")]
+    [InlineData("/v1/sessions/{session}/checkpoints/chk_00000000000000000000000000")]
+    [InlineData("/v1/sessions/nonsense/checkpoints")]
     [InlineData("/v1/nothing")]
     public async Task Wrong_ids_and_addresses_are_not_found(string path)
     {
