@@ -137,19 +137,18 @@ internal static class CheckpointCommands
         var id = SessionCommand.Id();
         var count = new Option<int>("--count") { Description = "How many, 1 to 100", HelpName = "N", DefaultValueFactory = _ => 1 };
         var json = new Option<bool>("--json") { Description = "Print the whole sessions for machines" };
-        count.Validators.Add(result =>
-        {
-            if (result.Errors.FirstOrDefault() is null && result.GetValueOrDefault<int>() is < 1 or > 100)
-            {
-                result.AddError("--count: write a number from 1 to 100");
-            }
-        });
         var command = new Command("fork", "Make independent copies of a running session, wait until they run, and print their ids. The session itself goes on.") { id, count, json };
         server.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
+            var (session, copies) = (parsed.GetValue(id)!, parsed.GetValue(count));
+            if (copies is < 1 or > 100)
+            {
+                throw new UserException($"--count '{copies}': write a number from 1 to 100", ExitCodes.Usage);
+            }
+
             using var api = server.Connect(parsed);
-            var forks = await say.WhileAsync($"forking {parsed.GetValue(id)}", () => api.Checkpoints.ForkAsync(parsed.GetValue(id)!, parsed.GetValue(count), cancellationToken));
+            var forks = await say.WhileAsync($"forking {session}", () => api.Checkpoints.ForkAsync(session, copies, cancellationToken));
             if (parsed.GetValue(json))
             {
                 JsonOutput.Write(new JsonObject { ["sessions"] = new JsonArray([.. forks.Select(f => f.DeepClone())]) });
