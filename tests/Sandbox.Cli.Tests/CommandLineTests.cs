@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Sandbox.Cli.Commands;
 using Sandbox.Cli.Runs;
 using Sandbox.Cli.Terminal;
@@ -17,6 +16,7 @@ public sealed class CommandLineTests
     [InlineData("run -- job.py", "run -- job.py")]
     [InlineData("session exec ses_1 ls -la", "session exec ses_1 -- ls -la")]
     [InlineData("session exec --cwd / ses_1 -- ls -la", "session exec --cwd / ses_1 -- ls -la")]
+    [InlineData("session exec --no-wake ses_1 ls --no-wake", "session exec --no-wake ses_1 -- ls --no-wake")]
     [InlineData("serve --dev", "serve --dev")]
     public void What_comes_after_the_file_belongs_to_the_code(string line, string expected) =>
         Assert.Equal(expected.Split(' '), Passthrough.Mark(Root.Create(new Say()), line.Split(' ')));
@@ -86,6 +86,16 @@ public sealed class CommandLineTests
     [InlineData(2, "run --timeout soon -c 1", "--timeout")]
     [InlineData(2, "dance", "dance")]
     [InlineData(2, "session show", "id")]
+    [InlineData(0, "session pause --help", "Its processes, variables and files")]
+    [InlineData(0, "session create --help", "--checkpoint-after-execution")]
+    [InlineData(0, "session exec --help", "--no-wake")]
+    [InlineData(2, "session create --idle-action sleep", "terminate")]
+    [InlineData(2, "session create --checkpoint-every often", "--checkpoint-every")]
+    [InlineData(2, "session create --from ses_1", "SESSION/CHECKPOINT")]
+    [InlineData(2, "session fork ses_1 --count 0", "1 to 100")]
+    [InlineData(2, "session fork ses_1 --count 101", "1 to 100")]
+    [InlineData(2, "session fork ses_1 --count two", "two")]
+    [InlineData(2, "session rollback ses_1", "checkpoint")]
     [InlineData(2, "session ls --server ftp://x", "ftp://x")]
     [InlineData(125, "session ls --server http://127.0.0.1:9", "sandbox serve")]
     [InlineData(2, "db migrate", "SANDBOX_POSTGRES")]
@@ -93,18 +103,10 @@ public sealed class CommandLineTests
     [InlineData(1, "serve --max-memory lots", "memoryMiB")]
     public async Task Help_and_errors_say_what_to_do(int exitCode, string line, string expected)
     {
-        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "sandbox"), line.Split(' ')) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
-        foreach (var name in start.Environment.Keys.Where(k => k.StartsWith("SANDBOX_", StringComparison.Ordinal)).ToArray())
-        {
-            start.Environment.Remove(name);
-        }
+        var (code, output, error) = await SandboxProgram.RunAsync(line.Split(' '));
+        var both = output + error;
 
-        using var process = Process.Start(start)!;
-        process.StandardInput.Close();
-        var both = string.Concat(await Task.WhenAll(process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync()));
-        await process.WaitForExitAsync();
-
-        Assert.True(process.ExitCode == exitCode, $"{process.ExitCode}: {both}");
+        Assert.True(code == exitCode, $"{code}: {both}");
         Assert.Contains(expected, both, StringComparison.Ordinal);
         Assert.DoesNotContain("   at Sandbox.", both, StringComparison.Ordinal);
         Assert.DoesNotContain('\u001b', both);

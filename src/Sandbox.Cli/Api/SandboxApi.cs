@@ -12,20 +12,34 @@ namespace Sandbox.Cli.Api;
 internal sealed class SandboxApi : IDisposable
 {
     private readonly HttpClient _http;
-    private readonly string? _key;
+    private readonly Dictionary<string, string> _headers = [];
 
-    public SandboxApi(Uri url, string? apiKey)
+    /// <summary>Makes a client.</summary>
+    /// <param name="url">The server.</param>
+    /// <param name="apiKey">Key, where one is needed.</param>
+    /// <param name="mayWake">Whether its calls may resume a paused session.</param>
+    public SandboxApi(Uri url, string? apiKey, bool mayWake = true)
     {
         Url = url;
-        _key = apiKey;
         _http = new HttpClient(new SocketsHttpHandler { ConnectTimeout = TimeSpan.FromSeconds(10) }) { BaseAddress = url, Timeout = Timeout.InfiniteTimeSpan };
         if (apiKey is not null)
         {
-            _http.DefaultRequestHeaders.Add("X-API-Key", apiKey);
+            _headers["X-API-Key"] = apiKey;
+        }
+
+        if (!mayWake)
+        {
+            _headers["Sandbox-Wake"] = "false";
+        }
+
+        foreach (var (name, value) in _headers)
+        {
+            _http.DefaultRequestHeaders.Add(name, value);
         }
 
         Output = new OutputFollower(_http);
         Files = new FileApi(this);
+        Checkpoints = new CheckpointApi(this);
     }
 
     public Uri Url { get; }
@@ -33,6 +47,8 @@ internal sealed class SandboxApi : IDisposable
     public OutputFollower Output { get; }
 
     public FileApi Files { get; }
+
+    public CheckpointApi Checkpoints { get; }
 
     public void Dispose() => _http.Dispose();
 
@@ -62,16 +78,22 @@ internal sealed class SandboxApi : IDisposable
     /// <summary>Creates a session and waits until it runs.</summary>
     public async Task<JsonNode> CreateSessionAsync(JsonObject body, CancellationToken cancellationToken)
     {
-        var session = await SendAsync(HttpMethod.Post, "/v1/sessions?wait=60", body, cancellationToken, Guid.NewGuid().ToString("N"));
-        while (Text(session, "state") is "creating" or "resuming")
+        var session = await SettleAsync(await SendAsync(HttpMethod.Post, "/v1/sessions?wait=60", body, cancellationToken, Guid.NewGuid().ToString("N")), cancellationToken);
+        return Text(session, "state") == "running"
+            ? session
+            : throw new UserException($"the session is {Text(session, "state")}: {session["cause"]}", ExitCodes.SandboxFailed);
+    }
+
+    /// <summary>The session as soon as it is on its way no longer.</summary>
+    public async Task<JsonNode> SettleAsync(JsonNode session, CancellationToken cancellationToken)
+    {
+        while (Text(session, "state") is "creating" or "pausing" or "resuming")
         {
             await Task.Delay(TimeSpan.FromMilliseconds(500), cancellationToken);
             session = await GetAsync($"/v1/sessions/{Text(session, "id")}", cancellationToken);
         }
 
-        return Text(session, "state") == "running"
-            ? session
-            : throw new UserException($"the session is {Text(session, "state")}: {session["cause"]}", ExitCodes.SandboxFailed);
+        return session;
     }
 
     public Task<JsonNode> GetAsync(string path, CancellationToken cancellationToken) => SendAsync(HttpMethod.Get, path, null, cancellationToken);
@@ -97,9 +119,9 @@ internal sealed class SandboxApi : IDisposable
     public async Task<ClientWebSocket> ConnectAsync(string session, string execution, CancellationToken cancellationToken)
     {
         var socket = new ClientWebSocket();
-        if (_key is not null)
+        foreach (var (name, value) in _headers)
         {
-            socket.Options.SetRequestHeader("X-API-Key", _key);
+            socket.Options.SetRequestHeader(name, value);
         }
 
         var url = new UriBuilder(new Uri(Url, $"/v1/sessions/{Escape(session)}/executions/{execution}/ws")) { Scheme = Url.Scheme == "https" ? "wss" : "ws" };

@@ -11,6 +11,7 @@ internal static class CopyCommand
     public static Command Create(Say say)
     {
         var server = new ServerOption();
+        var wake = new WakeOption();
         var from = new Argument<string>("from") { Description = "A local path, or ID:PATH in a session" };
         var to = new Argument<string>("to") { Description = "ID:PATH in a session, or a local path" };
         var command = new DetailedCommand("cp", "Copy a file into a session or out of it. Paths in the session are absolute or relative to the user's home.", """
@@ -18,10 +19,11 @@ internal static class CopyCommand
               sandbox session cp ID:/home/user/plot.png .
             """)
         { from, to };
+        wake.AddTo(command);
         server.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            using var api = server.Connect(parsed);
+            using var api = server.Connect(parsed, wake.MayWake(parsed));
             var (source, target) = (parsed.GetValue(from)!, parsed.GetValue(to)!);
             switch (Remote(source), Remote(target))
             {

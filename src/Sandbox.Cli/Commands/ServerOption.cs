@@ -27,7 +27,7 @@ internal sealed class ServerOption
             : throw new UserException($"'{text}' is no server address; write for example http://127.0.0.1:8080", ExitCodes.Usage);
     }
 
-    public SandboxApi Connect(ParseResult parsed) => new(Named(parsed) ?? Default, Key(parsed));
+    public SandboxApi Connect(ParseResult parsed, bool mayWake = true) => new(Named(parsed) ?? Default, Key(parsed), mayWake);
 
     /// <summary>The key; never from the command line itself, where every user of the machine could read it.</summary>
     public string? Key(ParseResult parsed) =>

@@ -17,10 +17,12 @@ internal static class ShellCommand
     public static Command Create()
     {
         var server = new ServerOption();
+        var wake = new WakeOption();
         var id = SessionCommand.Id();
         var user = new Option<string?>("--user") { Description = "User inside the session", HelpName = "NAME" };
         var program = new Argument<string[]>("command") { Description = "Program to run on the terminal; default: bash -l", Arity = ArgumentArity.ZeroOrMore };
         var command = new Command("shell", "Open a shell in a session: keys, colours and window size as at home. It ends when the shell does.") { id, program, user };
+        wake.AddTo(command);
         server.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
@@ -29,7 +31,7 @@ internal static class ShellCommand
                 throw new UserException("a shell needs a terminal; for scripts there is: sandbox session exec", ExitCodes.Usage);
             }
 
-            using var api = server.Connect(parsed);
+            using var api = server.Connect(parsed, wake.MayWake(parsed));
             var session = parsed.GetValue(id)!;
             var argv = parsed.GetValue(program) is { Length: > 0 } given ? given : ["bash", "-l"];
             var body = new JsonObject

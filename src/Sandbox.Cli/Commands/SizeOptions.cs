@@ -24,7 +24,13 @@ internal sealed class SizeOptions
     /// <summary>Body of the create call.</summary>
     public JsonObject ToBody(ParseResult parsed)
     {
-        var body = new JsonObject { ["template"] = parsed.GetValue(_template) };
+        var body = new JsonObject();
+        if (parsed.GetResult(_template) is { Implicit: false })
+        {
+            // The default is the server's too, and a session that begins with a checkpoint may name none.
+            body["template"] = parsed.GetValue(_template);
+        }
+
         if (parsed.GetValue(_cpus) is { } cpus)
         {
             body["vcpus"] = cpus;

@@ -42,6 +42,9 @@ internal sealed class Say
     /// <summary>A line about what went wrong.</summary>
     public void Fail(string text) => Error.MarkupLineInterpolated($"[red]sandbox: error:[/] {Printable(text)}");
 
+    /// <summary>Does something that takes its time: said on a terminal while it lasts, and nowhere else.</summary>
+    public Task<T> WhileAsync<T>(string doing, Func<Task<T>> work) => IsInteractive ? Error.Status().StartAsync(Markup.Escape(Printable(doing)), _ => work()) : work();
+
     /// <summary>Text from outside without control characters, which could drive the reader's terminal.</summary>
     public static string Printable(string text) =>
         text.Any(IsUnsafe) ? string.Concat(text.Select(c => IsUnsafe(c) ? '\uFFFD' : c)) : text;

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json.Nodes;
 
 namespace Sandbox.Cli.Terminal;
 
@@ -21,6 +22,15 @@ internal static class Sizes
         var factor = digits.Length > 0 && char.ToUpperInvariant(digits[^1]) is 'G' ? 1024 : 1;
         digits = digits.TrimEnd('m', 'M', 'g', 'G');
         return int.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0 && number <= int.MaxValue / factor ? number * factor : null;
+    }
+
+    /// <summary>Puts a duration that an option gave, if it gave one, into the body of a call.</summary>
+    public static void AddTime(JsonObject body, string member, string option, string? text)
+    {
+        if (text is not null)
+        {
+            body[member] = (ParseDuration(text) ?? throw new UserException($"{option} '{text}': write for example 90s, 5m or 2h", ExitCodes.Usage)).TotalSeconds;
+        }
     }
 
     /// <summary>Reads a duration from <c>90</c> (seconds), <c>90s</c>, <c>5m</c>, <c>2h</c>, <c>1d</c>.</summary>
