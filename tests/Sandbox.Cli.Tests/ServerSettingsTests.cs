@@ -29,6 +29,7 @@ public sealed class ServerSettingsTests : IDisposable
     [InlineData("""{ "role": "boss" }""", "role")]
     [InlineData("""{ "role": "1" }""", "role")]
     [InlineData("""{ "development": "perhaps" }""", "development")]
+    [InlineData("""{ "nullBackend": "perhaps" }""", "nullBackend")]
     [InlineData("[]", "JSON object")]
     [InlineData("{", "cannot be read")]
     public void A_wrong_file_is_named_with_what_is_wrong_in_it(string text, string expected)
@@ -46,5 +47,6 @@ public sealed class ServerSettingsTests : IDisposable
     [InlineData("memoryMiB", "SANDBOX_MEMORY_MIB")]
     [InlineData("maxMicroVms", "SANDBOX_MAX_MICRO_VMS")]
     [InlineData("redis", "SANDBOX_REDIS")]
+    [InlineData("nullBackend", "SANDBOX_NULL_BACKEND")]
     public void Environment_names_follow_the_settings(string setting, string expected) => Assert.Equal(expected, ServerSettings.EnvironmentName(setting));
 }

@@ -117,7 +117,7 @@ public sealed class SavingTests : IDisposable
         _host.Clock.Advance(Tick);
         await ReadAsync(ticking, log, 1);
         Task<IGuestExecution>? starting = null;
-        Task? reading = null, signalling = null;
+        Task? reading = null, signalling = null, unread = null;
         var holding = await _host.RunAsync(vm, "hold");
         await vm.SaveAsync(
             new SavedBytes(),
@@ -128,22 +128,43 @@ public sealed class SavingTests : IDisposable
                 await ticking.AcknowledgeAsync(1, Token);
                 _host.Clock.Advance(Tick * 10);
                 reading = ReadAsync(ticking, log, 1);
+                unread = ReadAsync(holding, [], 1);
                 starting = _host.RunAsync(vm, "echo");
                 signalling = holding.SignalAsync(9, Token).AsTask();
             },
             Token);
         _host.Clock.Advance(Tick * 10);
-        Assert.False(reading!.IsCompleted || starting!.IsCompleted || signalling!.IsCompleted);
+        Assert.False(reading!.IsCompleted || starting!.IsCompleted || signalling!.IsCompleted || unread!.IsCompleted);
 
         await vm.ContinueAsync(Token);
 
         await starting!;
         await signalling;
+        await unread;
         Assert.False(reading.IsCompleted);
         _host.Clock.Advance(Tick);
         await reading;
         Assert.Equal("2\n", TextOf(log[^1]));
         await vm.ContinueAsync(Token);
+    }
+
+    [Fact]
+    public async Task An_acknowledgement_does_not_reach_a_stopped_machine()
+    {
+        await using var vm = await _host.StartAsync();
+        var execution = await _host.RunAsync(vm, "hold");
+        await ReadAsync(execution, [], 1);
+        await vm.SaveAsync(new SavedBytes(), SaveMode.StayStopped, _ => Task.CompletedTask, Token);
+        await execution.AcknowledgeAsync(1, Token);
+        var again = new SavedBytes();
+        await vm.SaveAsync(again, SaveMode.Continue, _ => Task.CompletedTask, Token);
+        await vm.DisposeAsync();
+
+        await using var restored = await _host.StartAsync(restore: new MachineRestore(again, [new RestoredExecution(execution.ExecutionId, 0)]));
+
+        var log = new List<ExecutionEvent>();
+        await ReadAsync(restored.Survivors[0], log, 1);
+        Assert.Equal("holding\n", TextOf(log[0]));
     }
 
     [Fact]

@@ -27,10 +27,10 @@ internal sealed class NullDisk
     public static NullDisk Open(string path, TimeProvider clock)
     {
         var disk = new NullDisk(path, clock);
-        using var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.Read);
-        if (file.Length > 0)
+        using var file = File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+        if (RandomAccess.GetLength(file) > 0)
         {
-            foreach (var entry in JsonSerializer.Deserialize(file, StateJson.Default.ListDiskEntry)!)
+            foreach (var entry in JsonSerializer.Deserialize(File.ReadAllBytes(path), StateJson.Default.ListDiskEntry)!)
             {
                 disk._entries[entry.Path] = entry;
             }
