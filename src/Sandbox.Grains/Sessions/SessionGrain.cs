@@ -71,6 +71,11 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheck
         if (Document.State is SessionState.Creating or SessionState.Resuming)
         {
             // The start was interrupted: the silo that ran it is gone. A new generation makes sure that whatever it still does is refused.
+            if (Document.State == SessionState.Creating)
+            {
+                _ = QuietlyAsync(() => IndexShard(Document.Tenant).AddAsync(Id, Document.CreatedAt), "entering the session into the index");
+            }
+
             BeginBringUp();
         }
 
