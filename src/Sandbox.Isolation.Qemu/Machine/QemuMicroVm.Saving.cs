@@ -130,6 +130,11 @@ internal sealed partial class QemuMicroVm
             if (mode == SaveMode.StayStopped)
             {
                 _stopped = quiet;
+                if (_disposed)
+                {
+                    quiet.Dispose();
+                }
+
                 still = Stopwatch.GetElapsedTime(stopped);
             }
 

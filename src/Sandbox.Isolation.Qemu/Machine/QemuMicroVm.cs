@@ -109,6 +109,9 @@ internal sealed partial class QemuMicroVm : IMicroVm
                 await _guest.DisposeAsync();
             }
 
+            // Whoever waits to write to a machine that stood still learns now that it is gone.
+            _stopped?.Dispose();
+
             if (_qmp is not null)
             {
                 await _qmp.DisposeAsync();
