@@ -12,6 +12,8 @@ public sealed class SavedInMemory : IMachineSink, IMachineSource
     private byte[]? _devices;
     private byte[]? _guest;
     private int _reading;
+    private long _lastPage = -1;
+    private long _lastBlock = -1;
 
     public MachineFacts Facts => _facts!;
 
@@ -74,7 +76,8 @@ public sealed class SavedInMemory : IMachineSink, IMachineSource
 
     public async ValueTask WriteMemoryAsync(MachineBlock block, CancellationToken cancellationToken)
     {
-        Require(_guest is not null && _disk.Count == 0 && (_memory.Count == 0 || _memory.Keys.Last() < block.Index) && block.Data.Length is 0 or MachineBlock.MemoryBlock);
+        Require(_guest is not null && _disk.Count == 0 && _lastPage < block.Index && block.Data.Length is 0 or MachineBlock.MemoryBlock);
+        _lastPage = block.Index;
         _memory.Add(block.Index, block.Data.ToArray());
         if (OnPage is { } onPage)
         {
@@ -84,7 +87,8 @@ public sealed class SavedInMemory : IMachineSink, IMachineSource
 
     public ValueTask WriteDiskAsync(MachineBlock block, CancellationToken cancellationToken)
     {
-        Require(_guest is not null && (_disk.Count == 0 || _disk.Keys.Last() < block.Index) && block.Data.Length is 0 or MachineBlock.DiskBlock);
+        Require(_guest is not null && _lastBlock < block.Index && block.Data.Length is 0 or MachineBlock.DiskBlock);
+        _lastBlock = block.Index;
         _disk.Add(block.Index, block.Data.ToArray());
         return ValueTask.CompletedTask;
     }

@@ -224,14 +224,14 @@ public sealed class SavingTests(BackendFixture fixture, ITestOutputHelper output
             await vm.SaveAsync(saved, SaveMode.StayStopped, _ => Task.CompletedTask, Ct);
         }
 
-        var image = Directory.CreateTempSubdirectory("sandbox-image-").FullName;
+        // Beside the image, so that its files can be linked.
+        var image = $"{fixture.Image}-{Guid.NewGuid().ToString("N")[..8]}";
+        Directory.CreateDirectory(image);
         try
         {
-            foreach (var file in Directory.GetFiles(fixture.Image))
-            {
-                File.CreateSymbolicLink(Path.Combine(image, Path.GetFileName(file)), file);
-            }
-
+            using var copying = System.Diagnostics.Process.Start("cp", ["-l", .. Directory.GetFiles(fixture.Image), image]);
+            await copying.WaitForExitAsync(Ct);
+            Assert.Equal(0, copying.ExitCode);
             var travelling = new SavedInMemory();
             await fixture.Backend.ExportGoldenAsync(fixture.Image, Sizes, golden.Id, travelling, Ct);
             Assert.Equal(RestoreFit.NeedsGolden, await fixture.Backend.FitAsync(image, Sizes, saved.Facts, Ct));
