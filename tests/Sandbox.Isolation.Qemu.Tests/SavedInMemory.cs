@@ -46,13 +46,6 @@ public sealed class SavedInMemory : IMachineSink, IMachineSource
         return other;
     }
 
-    /// <summary>Changes one page.</summary>
-    public void Damage()
-    {
-        var page = _memory.First().Value;
-        page[^1] ^= 1;
-    }
-
     public Task BeginAsync(MachineFacts facts, CancellationToken cancellationToken)
     {
         Require(_facts is null);

@@ -19,7 +19,7 @@ internal sealed record SharedMemoryBase(SealedMemory Memory, LoadedGolden Golden
         var zeros = new byte[MachineBlock.MemoryBlock];
         var memory = await SealedMemory.CreateAsync(golden.Memory.Size, async file =>
         {
-            SparseCopy.Copy(golden.Memory.File, file, golden.Memory.Size);
+            SparseFile.CopyData(golden.Memory.File, file, golden.Memory.Size);
             await foreach (var block in SourceRules.MemoryOf(source, cancellationToken))
             {
                 RandomAccess.Write(file, (block.Data.IsEmpty ? zeros : block.Data).Span, block.Index * MachineBlock.MemoryBlock);

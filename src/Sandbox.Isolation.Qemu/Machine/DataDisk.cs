@@ -57,20 +57,9 @@ internal sealed partial class DataDisk(string cacheDirectory)
         }
 
         RandomAccess.SetLength(disk, length);
-        if (golden is null)
+        if (golden is not null)
         {
-            return;
-        }
-
-        var buffer = new byte[1 << 20];
-        foreach (var (begin, end) in SparseFile.DataOf(golden, length))
-        {
-            for (var at = begin; at < end; at += buffer.Length)
-            {
-                var piece = buffer.AsSpan(0, (int)Math.Min(buffer.Length, end - at));
-                SparseFile.ReadFully(golden, piece, at);
-                RandomAccess.Write(disk, piece, at);
-            }
+            SparseFile.CopyData(golden, disk, length);
         }
     }
 

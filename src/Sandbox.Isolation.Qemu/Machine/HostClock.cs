@@ -40,7 +40,11 @@ internal sealed class HostClock(string directory)
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            File.Delete(partial);
+            // Then each start reads it anew; where nothing can be written, no golden snapshot is kept either.
+            if (File.Exists(partial))
+            {
+                File.Delete(partial);
+            }
         }
 
         return Load(path, model) ?? khz;

@@ -27,14 +27,17 @@ internal sealed class ProcessMemory : IDisposable
     public static ProcessMemory Open(int pid, long size)
     {
         var directory = string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}");
+        SafeFileHandle? memory = null, pages = null;
         try
         {
-            var memory = File.OpenHandle(directory + "/mem", FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
-            var pages = File.OpenHandle(directory + "/pagemap", FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+            memory = File.OpenHandle(directory + "/mem", FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
+            pages = File.OpenHandle(directory + "/pagemap", FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
             return new ProcessMemory(memory, pages, Find(directory + "/maps", size), size);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or IsolationException)
         {
+            memory?.Dispose();
+            pages?.Dispose();
             throw new IsolationException($"The memory of process {pid} cannot be opened: {e.Message}", e);
         }
     }

@@ -79,6 +79,11 @@ internal sealed partial class QemuMicroVm
         // The memory that is compared with stays, even if the machine is removed while its copy is being written.
         using var lease = _origin.Lease?.Again();
         using var memory = ProcessMemory.Open(_process!.Id, facts.MemoryBytes);
+        if (_identity is not { IsRunning: true })
+        {
+            throw new IsolationException($"MicroVM {Owner.VmId} could not be saved: its process is gone.");
+        }
+
         using var disk = OpenDisk(facts.DiskBytes);
         using var ownMemory = _origin.Base is null ? OpenMemory() : null;
         var pages = new SavedPages(memory, _origin.Base);
@@ -95,10 +100,9 @@ internal sealed partial class QemuMicroVm
 
         var quiet = await _guest!.QuiesceAsync(cancellationToken);
         var stopped = Stopwatch.GetTimestamp();
-        var runs = true;
+        var runs = false;
         try
         {
-            runs = false;
             await _qmp!.ExecuteAsync("stop", null, cancellationToken);
             await SettleAsync(quiet, cancellationToken);
 

@@ -54,6 +54,21 @@ internal static partial class SparseFile
         }
     }
 
+    /// <summary>Copies the data of a file into one that has the same length and nothing but a hole.</summary>
+    public static void CopyData(SafeFileHandle from, SafeFileHandle to, long length)
+    {
+        var buffer = GC.AllocateUninitializedArray<byte>(1 << 20);
+        foreach (var (begin, end) in DataOf(from, length))
+        {
+            for (var at = begin; at < end; at += buffer.Length)
+            {
+                var piece = buffer.AsSpan(0, (int)Math.Min(buffer.Length, end - at));
+                ReadFully(from, piece, at);
+                RandomAccess.Write(to, piece, at);
+            }
+        }
+    }
+
     /// <summary>Reads exactly, with zeros behind the end of the file.</summary>
     public static void ReadFully(SafeFileHandle file, Span<byte> buffer, long offset)
     {
