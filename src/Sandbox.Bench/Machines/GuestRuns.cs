@@ -25,15 +25,12 @@ internal static class GuestRuns
         return await FollowAsync(await guest.StartExecutionAsync(start, cancellationToken), onBytes, cancellationToken);
     }
 
-    /// <summary>Runs code in the machine's warm Python.</summary>
+    /// <summary>Runs code in a new Python context of the machine; what it makes stays there.</summary>
     public static async Task PythonAsync(IGuest guest, string code, CancellationToken cancellationToken)
     {
-        var start = new StartExecution
-        {
-            ExecutionId = $"bench-{Environment.ProcessId}-{Interlocked.Increment(ref _next)}",
-            Code = new Code { ContextId = ProtocolLimits.WarmContextPrefix + "python", Source = code },
-        };
-        await FollowAsync(await guest.StartExecutionAsync(start, cancellationToken), null, cancellationToken);
+        var id = $"bench-{Environment.ProcessId}-{Interlocked.Increment(ref _next)}";
+        await guest.RequestAsync(new Request { CreateContext = new CreateContext { ContextId = id, Language = "python" } }, cancellationToken);
+        await FollowAsync(await guest.StartExecutionAsync(new StartExecution { ExecutionId = id, Code = new Code { ContextId = id, Source = code } }, cancellationToken), null, cancellationToken);
     }
 
     /// <summary>An answer after the last acknowledgement: nothing is under way in the channel.</summary>

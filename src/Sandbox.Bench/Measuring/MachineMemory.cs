@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 
 namespace Sandbox.Bench.Measuring;
@@ -39,6 +40,25 @@ internal static class MachineMemory
         }
 
         return found ?? throw new InvalidDataException($"process {pid} has no mapping of {bytes} bytes");
+    }
+
+    /// <summary>
+    /// Memory of the file in memory that a mapping shows, whoever else maps it. Zero where the mapping has none, or one on disk: that is page cache, which goes when it is needed.
+    /// </summary>
+    public static long FileOf(int pid, MemoryMapping mapping)
+    {
+        ArgumentNullException.ThrowIfNull(mapping);
+        if (!mapping.Header.Contains("memfd:", StringComparison.Ordinal))
+        {
+            return 0;
+        }
+
+        // Through the mapping itself: its descriptor may be closed.
+        var path = string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/map_files/{mapping.Header.Split(' ')[0]}");
+        using var stat = Process.Start(new ProcessStartInfo("stat", ["-L", "-c", "%b", path]) { RedirectStandardOutput = true })!;
+        var blocks = stat.StandardOutput.ReadToEnd();
+        stat.WaitForExit();
+        return long.Parse(blocks, CultureInfo.InvariantCulture) * 512;
     }
 
     private static long Field(string path, string name) =>

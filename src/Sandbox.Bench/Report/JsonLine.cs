@@ -1,3 +1,5 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using Sandbox.Bench.Measuring;
 
@@ -6,15 +8,18 @@ namespace Sandbox.Bench.Report;
 /// <summary>A result as one line of JSON, for programs.</summary>
 internal static class JsonLine
 {
+    /// <summary>It goes to terminals and files, never into a page: signs may stay what they are.</summary>
+    private static readonly JsonSerializerOptions Readable = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     /// <summary>One bench.</summary>
-    public static string Of(BenchResult result) => ToJson(result).ToJsonString();
+    public static string Of(BenchResult result) => ToJson(result).ToJsonString(Readable);
 
     /// <summary>Several: each on its own under <c>benches</c>, those that could not be run with their error.</summary>
     public static string Of(IEnumerable<BenchResult> results, IReadOnlyDictionary<string, string> errors)
     {
         var all = results.ToList();
         var benches = new JsonArray([.. all.Select(ToJson), .. errors.Select(e => new JsonObject { ["name"] = e.Key, ["error"] = e.Value, ["met"] = false })]);
-        return new JsonObject { ["name"] = "all", ["met"] = errors.Count == 0 && all.All(r => r.Met), ["benches"] = benches }.ToJsonString();
+        return new JsonObject { ["name"] = "all", ["met"] = errors.Count == 0 && all.All(r => r.Met), ["benches"] = benches }.ToJsonString(Readable);
     }
 
     private static JsonObject ToJson(BenchResult result) => new()
