@@ -28,7 +28,7 @@ internal sealed class BenchRun(IAnsiConsole output, bool json)
                 context.Say("interrupted; nothing is left running");
                 return ExitCodes.Interrupted;
             }
-            catch (Exception e) when (e is BenchException or IsolationException or ServerException)
+            catch (Exception e) when (e is BenchException or IsolationException or ServerException or NotSupportedException)
             {
                 Fail(context, errors, bench.Name, e.Message);
             }

@@ -21,7 +21,6 @@ internal sealed class RawMachine : IAsyncDisposable
         exec 3<"$RAW_KERNEL" 4<"$RAW_INITRAMFS" 5<"$RAW_ROOT" 6<>"$RAW_DISK"
         if [ -n "$RAW_MEMORY" ]; then exec 7<>"$RAW_MEMORY"; fi
         if [ -n "$RAW_STATE" ]; then exec 8<"$RAW_STATE"; fi
-        exec 9<>"$RAW_SAVED"
         exec setsid setpriv --pdeathsig KILL "$@"
         """;
 
@@ -72,7 +71,17 @@ internal sealed class RawMachine : IAsyncDisposable
         await StopAsync(cancellationToken);
         await IgnoreSharedAsync(_qmp!, false, cancellationToken);
         await _qmp!.ExecuteAsync("migrate-set-parameters", new Dictionary<string, object> { ["max-bandwidth"] = 100L << 30 }, cancellationToken);
-        await _qmp.ExecuteAsync("migrate", new Dictionary<string, object> { ["uri"] = "fd:9" }, cancellationToken);
+        var path = Path.Combine(_directory, "state");
+        using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(path));
+        listener.Listen(1);
+        await _qmp.ExecuteAsync("migrate", new Dictionary<string, object> { ["uri"] = "unix:" + path }, cancellationToken);
+        await using (var stream = new NetworkStream(await listener.AcceptAsync(cancellationToken), ownsSocket: true))
+        await using (var file = File.Create(Saved))
+        {
+            await stream.CopyToAsync(file, cancellationToken);
+        }
+
         await UntilAsync(async () => Text(await _qmp.ExecuteAsync("query-migrate", null, cancellationToken)) switch
         {
             "completed" => true,
@@ -151,7 +160,6 @@ internal sealed class RawMachine : IAsyncDisposable
         start.Environment["RAW_DISK"] = Disk;
         start.Environment["RAW_MEMORY"] = memory ?? "";
         start.Environment["RAW_STATE"] = state ?? "";
-        start.Environment["RAW_SAVED"] = Saved;
         foreach (var argument in (string[])["-c", Script, "raw", recipe.Binary, .. Arguments(recipe, memory, state)])
         {
             start.ArgumentList.Add(argument);
