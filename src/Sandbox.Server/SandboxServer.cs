@@ -203,15 +203,12 @@ public sealed partial class SandboxServer : IAsyncDisposable
             throw new ServerException("A cluster keeps its state in PostgreSQL: name it with --postgres.");
         }
 
-<<<<<<< HEAD
         SnapshotStorage.Check(options);
-=======
         if (options.NullBackend && options.ImageRoot == ImageStore.DefaultRoot)
         {
             throw new ServerException("The null backend has an image that nothing else can start. Name an image root of its own with --images.");
         }
 
->>>>>>> w-null
         foreach (var url in options.Urls)
         {
             if (!Uri.TryCreate(url, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https"))
