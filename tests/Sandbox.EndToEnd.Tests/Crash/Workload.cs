@@ -14,6 +14,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     private readonly ConcurrentBag<(KnownSession Session, string Key)> _unansweredForks = [];
     private CancellationTokenSource _life = new();
     private KillPlan _plan = new(random);
+    private List<Task> _workers = [];
     private int _value;
     private int _serial;
 
@@ -32,19 +33,18 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
         _workers = [.. Enumerable.Range(0, target.Workers).Select(_ => Task.Run(WorkAsync))];
         var failed = Task.WhenAny(_workers.Select(FaultAsync));
         await _plan.WaitAsync(failed);
+
+        // The last moment: what is under way is killed with the server, and nothing is begun that could not reach it.
+        await _life.CancelAsync();
         if (failed.IsCompleted)
         {
-            await _life.CancelAsync();
             await Task.WhenAll(_workers);
         }
     }
 
-    private List<Task> _workers = [];
-
     /// <summary>The server is dead: what lived in it is gone.</summary>
     public async Task OnKilledAsync()
     {
-        await _life.CancelAsync();
         await Task.WhenAll(_workers);
         _workers = [];
         _life.Dispose();
