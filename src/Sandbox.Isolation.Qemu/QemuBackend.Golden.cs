@@ -26,7 +26,7 @@ public sealed partial class QemuBackend
     {
         var fingerprint = FingerprintOf(await RequireUsableAsync(cancellationToken), imageDirectory, sizes);
         return _golden.Find(imageDirectory, fingerprint)
-            ?? await _golden.BuildAsync(imageDirectory, fingerprint, (directory, ct) => SaveGoldenAsync(imageDirectory, fingerprint, sizes, directory, ct), cancellationToken);
+            ?? await _golden.BuildAsync(imageDirectory, fingerprint, null, (directory, ct) => SaveGoldenAsync(imageDirectory, fingerprint, sizes, directory, ct), cancellationToken);
     }
 
     /// <inheritdoc/>
@@ -53,11 +53,11 @@ public sealed partial class QemuBackend
         }
     }
 
-    private static string FingerprintOf(BackendVerdict verdict, string imageDirectory, TemplateSizes sizes) =>
-        GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes);
+    private string FingerprintOf(BackendVerdict verdict, string imageDirectory, TemplateSizes sizes) =>
+        GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes, _hostClock.TscKhz);
 
     /// <summary>Under the maker's lock there is no snapshot yet, so what is started here is booted.</summary>
-    private async Task<long> SaveGoldenAsync(string imageDirectory, string fingerprint, TemplateSizes sizes, string directory, CancellationToken cancellationToken)
+    private async Task SaveGoldenAsync(string imageDirectory, string fingerprint, TemplateSizes sizes, string directory, CancellationToken cancellationToken)
     {
         var spec = new MicroVmSpec
         {
@@ -66,7 +66,7 @@ public sealed partial class QemuBackend
             Vcpus = sizes.Vcpus,
             MemoryMiB = sizes.MemoryMiB,
             DiskMiB = sizes.DiskMiB,
-            DiskPath = Path.Combine(directory, GoldenStore.Disk),
+            DiskPath = Path.Combine(directory, GoldenContent.Disk),
             Hostname = "sandbox",
         };
 
@@ -78,10 +78,10 @@ public sealed partial class QemuBackend
             var vm = (QemuMicroVm)started;
             await WarmUp.RunAsync(vm.Guest, TemplateImage.Load(imageDirectory).Languages, _logger, cancellationToken);
             var devices = await vm.SaveDevicesAsync(cancellationToken);
-            await File.WriteAllBytesAsync(Path.Combine(directory, GoldenStore.Devices), devices, cancellationToken);
+            await File.WriteAllBytesAsync(Path.Combine(directory, GoldenContent.Devices), devices, cancellationToken);
             using var memory = vm.OpenMemory();
-            using var file = File.OpenHandle(Path.Combine(directory, GoldenStore.Memory), FileMode.CreateNew, FileAccess.Write);
-            return SparseCopy.Copy(memory, file, (long)sizes.MemoryMiB << 20);
+            using var file = File.OpenHandle(Path.Combine(directory, GoldenContent.Memory), FileMode.CreateNew, FileAccess.Write);
+            SparseCopy.Copy(memory, file, (long)sizes.MemoryMiB << 20);
         }
         finally
         {
@@ -97,17 +97,24 @@ public sealed partial class QemuBackend
             return null;
         }
 
-        var sizes = new TemplateSizes { Vcpus = spec.Vcpus, MemoryMiB = spec.MemoryMiB, DiskMiB = spec.DiskMiB };
+        var sizes = SizesOf(spec);
         try
         {
-            if (_golden.Find(spec.ImageDirectory, FingerprintOf(verdict, spec.ImageDirectory, sizes)) is not { } golden)
+            var fingerprint = FingerprintOf(verdict, spec.ImageDirectory, sizes);
+            if (_golden.Find(spec.ImageDirectory, fingerprint) is not { } golden)
             {
                 return null;
             }
 
             var loaded = await _golden.LoadAsync(golden, cancellationToken);
-            await DataDisk.CopyAsync(Path.Combine(golden.Directory, GoldenStore.Disk), spec.DiskPath, cancellationToken);
-            var vm = await StartOnceAsync(spec, verdict.Accelerator, loaded, _options.CloneDeadline, cancellationToken);
+            await DataDisk.CopyAsync(Path.Combine(golden.Directory, GoldenContent.Disk), spec.DiskPath, cancellationToken);
+            var origin = new MachineOrigin
+            {
+                Facts = FactsOf(fingerprint, loaded.Id, sizes),
+                Base = SharedMemoryBase.Of(loaded),
+                LoadAsync = (_, _) => Task.FromResult<ReadOnlyMemory<byte>>(loaded.Devices),
+            };
+            var vm = await StartOnceAsync(spec, verdict.Accelerator, origin, _options.CloneDeadline, cancellationToken);
             vm.Report("clone", verdict.Accelerator, 1, clock.Elapsed);
             return vm;
         }

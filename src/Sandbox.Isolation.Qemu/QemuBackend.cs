@@ -20,6 +20,7 @@ public sealed partial class QemuBackend : IIsolationBackend
     private readonly CgroupTree _cgroups;
     private readonly UserIds? _users;
     private readonly DataDisk _disks;
+    private readonly HostClock _hostClock;
     private readonly string _hostRoot;
     private readonly ConcurrentDictionary<string, bool> _starting = new(StringComparer.Ordinal);
     private readonly Lazy<Task<BackendVerdict>> _verdict;
@@ -32,6 +33,7 @@ public sealed partial class QemuBackend : IIsolationBackend
         _cgroups = new CgroupTree(options.HostId);
         _users = Environment.IsPrivilegedProcess ? new UserIds(Path.Combine(options.RuntimeRoot, "users"), options.FirstUserId) : null;
         _disks = new DataDisk(options.CacheDirectory);
+        _hostClock = new HostClock(options.VerdictDirectory ?? options.CacheDirectory);
         _hostRoot = Path.Combine(options.RuntimeRoot, options.HostId);
         _golden = new GoldenStore(logger);
         _verdict = new Lazy<Task<BackendVerdict>>(() => ProbeOnceAsync(CancellationToken.None));
@@ -41,7 +43,7 @@ public sealed partial class QemuBackend : IIsolationBackend
     public string Name => "qemu";
 
     /// <inheritdoc/>
-    public BackendCapabilities Capabilities { get; } = new(MemorySnapshot: false, Fork: true, Network: false, HardwareIsolation: true);
+    public BackendCapabilities Capabilities { get; } = new(MemorySnapshot: true, Fork: true, Network: false, HardwareIsolation: true);
 
     /// <inheritdoc/>
     public Task<BackendVerdict> ProbeAsync(CancellationToken cancellationToken) => _verdict.Value.WaitAsync(cancellationToken);
@@ -51,6 +53,11 @@ public sealed partial class QemuBackend : IIsolationBackend
     {
         Check(spec);
         var verdict = await RequireUsableAsync(cancellationToken);
+        if (spec.Restore is { } restore)
+        {
+            return await RestoreAsync(spec, restore, verdict, cancellationToken);
+        }
+
         var clock = Stopwatch.StartNew();
         if (await TryCloneAsync(spec, verdict, clock, cancellationToken) is { } clone)
         {
@@ -58,11 +65,13 @@ public sealed partial class QemuBackend : IIsolationBackend
         }
 
         await _disks.EnsureAsync(spec.DiskPath, spec.DiskMiB, cancellationToken);
+        var sizes = SizesOf(spec);
+        var origin = new MachineOrigin { Facts = FactsOf(FingerprintOf(verdict, spec.ImageDirectory, sizes), null, sizes) };
         for (var attempt = 1; ; attempt++)
         {
             try
             {
-                var vm = await StartOnceAsync(spec, verdict.Accelerator, null, _options.BootDeadline, cancellationToken);
+                var vm = await StartOnceAsync(spec, verdict.Accelerator, origin, _options.BootDeadline, cancellationToken);
                 vm.Report("boot", verdict.Accelerator, attempt, clock.Elapsed);
                 return vm;
             }
@@ -145,12 +154,12 @@ public sealed partial class QemuBackend : IIsolationBackend
         return killed;
     }
 
-    private async Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, LoadedGolden? golden, TimeSpan deadline, CancellationToken cancellationToken)
+    private async Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, MachineOrigin origin, TimeSpan deadline, CancellationToken cancellationToken)
     {
         _starting[spec.Owner.VmId] = true;
         try
         {
-            return await QemuMicroVm.StartAsync(_options, spec, accelerator, _hostRoot, _cgroups, _users, golden, deadline, _logger, cancellationToken);
+            return await QemuMicroVm.StartAsync(_options, spec, accelerator, _hostClock.TscKhz, _hostRoot, _cgroups, _users, origin, deadline, _logger, cancellationToken);
         }
         finally
         {
@@ -196,7 +205,7 @@ public sealed partial class QemuBackend : IIsolationBackend
     private async Task<IMicroVm> StartUnderKvmAsync(MicroVmSpec spec, CancellationToken cancellationToken)
     {
         await _disks.EnsureAsync(spec.DiskPath, spec.DiskMiB, cancellationToken);
-        return await StartOnceAsync(spec, "kvm", null, _options.KvmProbeDeadline, cancellationToken);
+        return await StartOnceAsync(spec, "kvm", new MachineOrigin { Facts = null }, _options.KvmProbeDeadline, cancellationToken);
     }
 
     private async Task<string> VersionAsync(CancellationToken cancellationToken)

@@ -15,7 +15,7 @@ public sealed record QemuOptions
     /// <summary>Where blank disks are kept between runs.</summary>
     public required string CacheDirectory { get; init; }
 
-    /// <summary>Where the KVM verdict is kept; it holds for the whole machine. <see langword="null"/>: in <see cref="CacheDirectory"/>.</summary>
+    /// <summary>Where the KVM verdict and the rate of the machine's clock are kept; they hold for the whole machine. <see langword="null"/>: in <see cref="CacheDirectory"/>.</summary>
     public string? VerdictDirectory { get; init; }
 
     /// <summary>An image to probe KVM with, or <see langword="null"/> where there is none yet.</summary>
@@ -29,6 +29,9 @@ public sealed record QemuOptions
 
     /// <summary>How long a clone of a golden snapshot may take; a machine that does not answer by then is booted instead.</summary>
     public TimeSpan CloneDeadline { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How long restoring a saved machine may take, reading it from its store included. Then it fails.</summary>
+    public TimeSpan RestoreDeadline { get; init; } = TimeSpan.FromMinutes(5);
 
     /// <summary>How long the probe lets a guest try to boot under KVM. A good one takes under a second.</summary>
     public TimeSpan KvmProbeDeadline { get; init; } = TimeSpan.FromSeconds(10);

@@ -31,6 +31,11 @@ public sealed class DependencyTests
             "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Null", "Sandbox.Isolation.Qemu", "Sandbox.Snapshots",
             "Sandbox.Storage", "Sandbox.Templates",
         ],
+        ["Sandbox.Bench"] =
+        [
+            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Grains", "Sandbox.Guest.Protocol", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Server", "Sandbox.Snapshots", "Sandbox.Storage",
+            "Sandbox.TestSupport",
+        ],
         ["Sandbox.Cli"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Isolation.Qemu", "Sandbox.Server", "Sandbox.Storage", "Sandbox.Templates"],
     };
 
@@ -40,10 +45,10 @@ public sealed class DependencyTests
         ["Microsoft.Orleans."] = ["Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Grains", "Sandbox.Storage", "Sandbox.Gateway", "Sandbox.Server"],
         ["Microsoft.AspNetCore."] = ["Sandbox.Gateway", "Sandbox.Server"],
         ["AWSSDK."] = ["Sandbox.Snapshots"],
-        ["Npgsql"] = ["Sandbox.Storage"],
+        ["Npgsql"] = ["Sandbox.Storage", "Sandbox.Bench"],
         ["StackExchange.Redis"] = ["Sandbox.Storage"],
         ["Microsoft.Data.Sqlite"] = ["Sandbox.Storage"],
-        ["Spectre.Console"] = ["Sandbox.Cli"],
+        ["Spectre.Console"] = ["Sandbox.Cli", "Sandbox.Bench"],
     };
 
     public static TheoryData<string> Projects => [.. ProjectFiles().Select(f => Path.GetFileNameWithoutExtension(f))];

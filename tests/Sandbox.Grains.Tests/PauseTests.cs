@@ -48,7 +48,8 @@ public sealed class PauseTests
         Assert.Equal(string.Concat(Enumerable.Range(1, 40).Select(i => $"{i}\n")), string.Concat(numbers));
         Assert.Equal(0, (await ticking.WaitForExitAsync()).ExitCode);
         await Eventually.TrueAsync(async () => (await ticking.GetAsync()).State == ExecutionState.Ended);
-        Assert.Contains("2", (await (await session.StartCodeAsync("y")).CollectAsync()).Stdout, StringComparison.Ordinal);
+        var value = await (await session.StartCodeAsync("y")).ReadOutputAsync().FirstAsync(e => e.Kind == OutputKind.Result);
+        Assert.Contains("2", Text(value), StringComparison.Ordinal);
     }
 
     [Fact]

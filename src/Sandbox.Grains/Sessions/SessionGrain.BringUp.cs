@@ -11,6 +11,9 @@ internal sealed partial class SessionGrain
     private static readonly TimeSpan PlacementPatience = TimeSpan.FromSeconds(45);
     private Task _bringUp = Task.CompletedTask;
 
+    /// <summary>The host that the stored generation of a session just made is meant for; nobody has been there yet.</summary>
+    private Placement? _placed;
+
     private void BeginBringUp()
     {
         if (_bringUp.IsCompleted)
@@ -51,7 +54,7 @@ internal sealed partial class SessionGrain
             Placement placement;
             try
             {
-                placement = await PlaceAsync(tried);
+                placement = _placed ?? await PlaceAsync(Document, tried);
             }
             catch (Exception e)
             {
@@ -106,31 +109,23 @@ internal sealed partial class SessionGrain
     /// <summary>One attempt on one host. <see langword="null"/>: done, or the session moved on meanwhile. Else what went wrong.</summary>
     private async Task<SandboxException?> TryStartAsync(Placement placement, SessionState expected)
     {
-        if (Document.Resume is not { IsRecovery: true })
+        var keepIds = false;
+        if (_placed is null)
         {
-            await StopMachineAsync(Document, Document.Cause ?? "its start is repeated");
+            if (Document.Resume is not { IsRecovery: true })
+            {
+                await StopMachineAsync(Document, Document.Cause ?? "its start is repeated");
+            }
+
+            // The generation rises in storage before anything happens in the world: whoever acts for an older one is refused from now on.
+            await _session.UpdateAsync(d =>
+            {
+                keepIds = d.Resume is { KeepIds: true };
+                return d.State == expected ? OnHost(d, placement) : d;
+            });
         }
 
-        // The generation rises in storage before anything happens in the world: whoever acts for an older one is refused from now on.
-        var keepIds = false;
-        await _session.UpdateAsync(d =>
-        {
-            keepIds = d.Resume is { KeepIds: true };
-            return d.State == expected
-                ? d with
-                {
-                    Generation = d.Generation + 1,
-                    HostId = placement.HostId,
-                    VmId = $"vm-{Id[4..]}-{d.Generation + 1}",
-                    Backend = placement.Backend,
-                    TemplateVersion = placement.TemplateVersion,
-                    HostsUsed = d.HostsUsed.Contains(placement.HostId) ? d.HostsUsed : [.. d.HostsUsed, placement.HostId],
-
-                    // If nobody learns what comes of this attempt, executions may have said more than the snapshot knows: the next one must not go on in their logs.
-                    Resume = d.Resume is { } resume ? resume with { KeepIds = false } : null,
-                }
-                : d;
-        });
+        _placed = null;
         var mine = Document;
         if (mine.State != expected)
         {
@@ -176,6 +171,20 @@ internal sealed partial class SessionGrain
         }
     }
 
+    /// <summary>The document with the next generation, on a host.</summary>
+    private SessionDocument OnHost(SessionDocument d, Placement placement) => d with
+    {
+        Generation = d.Generation + 1,
+        HostId = placement.HostId,
+        VmId = $"vm-{Id[4..]}-{d.Generation + 1}",
+        Backend = placement.Backend,
+        TemplateVersion = placement.TemplateVersion,
+        HostsUsed = d.HostsUsed.Contains(placement.HostId) ? d.HostsUsed : [.. d.HostsUsed, placement.HostId],
+
+        // If nobody learns what comes of this attempt, executions may have said more than the snapshot knows: the next one must not go on in their logs.
+        Resume = d.Resume is { } resume ? resume with { KeepIds = false } : null,
+    };
+
     private async Task BecomeRunningAsync(SessionDocument mine, MicroVmStarted started, SessionState expected)
     {
         var now = Now;
@@ -215,7 +224,11 @@ internal sealed partial class SessionGrain
         _verified = mine.Generation;
         Touch();
         Announce();
-        await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+        if (expected == SessionState.Resuming)
+        {
+            // A new session's reminder comes in a minute anyway, and sets itself anew.
+            await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+        }
     }
 
     private static SessionRecovery RecoveryOf(SessionDocument d, MicroVmStarted started, DateTimeOffset now)
@@ -275,12 +288,12 @@ internal sealed partial class SessionGrain
 
     private IMicroVmGrain Machine(SessionDocument d) => _grains.GetGrain<IMicroVmGrain>($"{d.HostId}/{d.VmId}");
 
-    private PlacementRequest Needs() => new()
+    private static PlacementRequest Needs(SessionDocument d) => new()
     {
-        Template = Document.Template,
-        MemoryMiB = Document.MemoryMiB,
-        Backend = Document.RequestedBackend,
-        Untrusted = Document.Untrusted,
+        Template = d.Template,
+        MemoryMiB = d.MemoryMiB,
+        Backend = d.RequestedBackend,
+        Untrusted = d.Untrusted,
     };
 
     private static MicroVmStart StartOf(SessionDocument d) => new()

@@ -51,25 +51,42 @@ internal sealed partial class SessionGrain
         };
         var document = request.From is { } from ? await SeededAsync(made, request, from) : await TemplatedAsync(made, request);
 
-        // The index first: an entry without a session is harmless, a session without an entry could not be found again.
+        // A host chosen now is in the write that makes the session, and its generation too: a start needs one write less.
+        var placement = await TryPlaceAsync(document);
+        if (placement is not null)
+        {
+            document = OnHost(document, placement);
+        }
+
+        // Both are durable before anybody is told. An entry without a session is harmless; a session that a crash left without an entry makes it again before it starts.
         var index = IndexShard(tenant);
-        await index.AddAsync(Id, now);
+        var indexing = index.AddAsync(Id, now);
         try
         {
             await _session.UpdateAsync(d => d.State == SessionState.None
                 ? SessionStateMachine.Move(document, SessionState.Creating, null, now)
                 : throw new SandboxException(SandboxErrorCode.AlreadyExists, $"Session '{Id}' exists already."));
+            await indexing;
         }
         catch (SandboxException) when (Document.State == SessionState.None)
         {
-            await QuietlyAsync(() => index.RemoveAsync(Id), "taking the session out of the index");
+            await QuietlyAsync(
+                async () =>
+                {
+                    await indexing;
+                    await index.RemoveAsync(Id);
+                },
+                "taking the session out of the index");
             throw;
         }
 
         Touch();
-        await QuietlyAsync(ArmReminderAsync, "arming the reminder");
         StartClock();
+        _placed = placement;
         BeginBringUp();
+
+        // Beside the start: the reminder is for a silo that dies under it.
+        _ = QuietlyAsync(ArmReminderAsync, "arming the reminder");
         return Info();
     }
 

@@ -23,7 +23,7 @@ internal sealed partial class SessionGrain
             var away = false;
             try
             {
-                var placement = await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(Needs() with { PreferredHost = host, PreferredHostOnly = true });
+                var placement = await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(Needs(Document) with { PreferredHost = host, PreferredHostOnly = true });
                 error = await TryStartAsync(placement with { TemplateVersion = Document.TemplateVersion ?? placement.TemplateVersion }, SessionState.Resuming);
                 away = error is not null && await IsAwayAsync(host);
                 failures += error is null || away ? 0 : 1;
@@ -78,7 +78,7 @@ internal sealed partial class SessionGrain
             Placement? placement = null;
             try
             {
-                placement = await PlaceAsync(tried);
+                placement = await PlaceAsync(Document, tried);
                 error = await TryStartAsync(placement, SessionState.Resuming);
             }
             catch (Exception e)
@@ -143,10 +143,9 @@ internal sealed partial class SessionGrain
         await QuietlyAsync(ArmReminderAsync, "arming the reminder");
     }
 
-    private async Task<Placement> PlaceAsync(List<string> tried)
+    private async Task<Placement> PlaceAsync(SessionDocument d, IReadOnlyList<string> tried)
     {
-        var d = Document;
-        var needs = Needs() with { Excluded = tried };
+        var needs = Needs(d) with { Excluded = tried };
         if (d.Resume is null)
         {
             return await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(needs);
@@ -155,6 +154,20 @@ internal sealed partial class SessionGrain
         // A saved machine is of one backend and one version of its template; the host that saved it has its golden memory at hand.
         var placement = await _grains.GetGrain<ISchedulerGrain>(0).PlaceAsync(needs with { Backend = d.Backend, PreferredHost = d.HostId });
         return placement with { TemplateVersion = d.TemplateVersion ?? placement.TemplateVersion };
+    }
+
+    /// <summary>A host for a session that is not stored yet, or <see langword="null"/>: then one is looked for with patience once it is.</summary>
+    private async Task<Placement?> TryPlaceAsync(SessionDocument d)
+    {
+        try
+        {
+            return await PlaceAsync(d, []);
+        }
+        catch (Exception e)
+        {
+            _logger.LogDebug(e, "No host for session {Session} yet", Id);
+            return null;
+        }
     }
 
     private static MicroVmRestore RestoreOf(SessionDocument d, ResumePoint resume)

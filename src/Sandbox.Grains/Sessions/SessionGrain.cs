@@ -71,6 +71,11 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheck
         if (Document.State is SessionState.Creating or SessionState.Resuming)
         {
             // The start was interrupted: the silo that ran it is gone. A new generation makes sure that whatever it still does is refused.
+            if (Document.State == SessionState.Creating)
+            {
+                _ = QuietlyAsync(() => IndexShard(Document.Tenant).AddAsync(Id, Document.CreatedAt), "entering the session into the index");
+            }
+
             BeginBringUp();
         }
 
@@ -81,6 +86,9 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheck
     /// <inheritdoc/>
     public override async Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken)
     {
+        // Work beside the calls is not a call: Orleans does not wait for it, and what it writes afterwards would be refused. What a stopping silo cuts short, the next activation takes up.
+        var bound = reason.ReasonCode == DeactivationReasonCode.ShuttingDown ? TimeSpan.FromSeconds(2) : TimeSpan.FromSeconds(30);
+        await Task.WhenAny(Task.WhenAll(_bringUp, _pause, _automatic), Task.Delay(bound, cancellationToken));
         if (Document.State == SessionState.Running && _lastActivity > Document.LastActivityAt && reason.ReasonCode != DeactivationReasonCode.ActivationFailed)
         {
             try

@@ -13,9 +13,9 @@ namespace Sandbox.Isolation.Qemu.Golden;
 internal static class GoldenFingerprint
 {
     /// <summary>Raised when what is warmed, or how a machine is saved, changes.</summary>
-    private const int Format = 1;
+    private const int Format = 2;
 
-    public static string Of(string qemuVersion, string accelerator, string imageDirectory, TemplateSizes sizes)
+    public static string Of(string qemuVersion, string accelerator, string imageDirectory, TemplateSizes sizes, long tscKhz)
     {
         var image = TemplateImage.Load(imageDirectory);
         var text = new StringBuilder()
@@ -25,12 +25,9 @@ internal static class GoldenFingerprint
             text.Append(CultureInfo.InvariantCulture, $"{file} {new FileInfo(Path.Combine(imageDirectory, file)).Length}\n");
         }
 
-        text.AppendJoin('\n', CommandLine.Machine(accelerator, sizes.Vcpus, sizes.MemoryMiB)).Append('\n').Append(Processor);
+        // Equal machines measure their clocks a little differently; a part in a thousand is no other machine.
+        var rate = accelerator == "tcg" ? (long)Math.Round(Math.Log(tscKhz) * 1000) : 0;
+        text.AppendJoin('\n', CommandLine.Machine(accelerator, sizes.Vcpus, sizes.MemoryMiB, tscKhz: 0)).Append(CultureInfo.InvariantCulture, $"\nclock {rate}\n").Append(HostClock.Processor);
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())).AsSpan(0, 8));
     }
-
-    /// <summary>Model and features of the host's processor, which a guest under KVM has seen and counts on. Read once: every start asks for a fingerprint.</summary>
-    private static string Processor { get; } = string.Join(
-        '\n',
-        File.ReadLines("/proc/cpuinfo").Where(l => l.StartsWith("model name", StringComparison.Ordinal) || l.StartsWith("flags", StringComparison.Ordinal)).Distinct());
 }

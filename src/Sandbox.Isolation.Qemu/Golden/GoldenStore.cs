@@ -1,31 +1,39 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
+using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Hosting;
 
 namespace Sandbox.Isolation.Qemu.Golden;
 
 /// <summary>
-/// Golden snapshots of this machine, each in <c>golden/&lt;fingerprint&gt;</c> below its image, so that all servers on the machine share them and they go when the image goes. A directory
-/// is made under another name and takes its own last: one that is there is whole.
+/// Golden snapshots of this machine, each in <c>golden/&lt;fingerprint&gt;</c> below its image, so that all servers on the machine share them and they go when the image goes. Those of other
+/// hosts, which saved machines are differences from, are beside, in <c>golden/&lt;fingerprint&gt;-&lt;id&gt;</c>. A directory is made under another name and takes its own last: one that is there is whole.
 /// </summary>
 internal sealed class GoldenStore(ILogger logger)
 {
-    public const string Memory = "memory";
-    public const string Devices = "devices";
-    public const string Disk = "disk.img";
     private const string Manifest = "golden.json";
     private readonly ConcurrentDictionary<string, Lazy<Task<LoadedGolden>>> _loaded = new(StringComparer.Ordinal);
 
-    /// <summary>The snapshot with a fingerprint, or <see langword="null"/>.</summary>
-    public GoldenSnapshot? Find(string imageDirectory, string fingerprint)
+    /// <summary>This host's own snapshot with a fingerprint, or <see langword="null"/>.</summary>
+    public GoldenSnapshot? Find(string imageDirectory, string fingerprint) => Read(fingerprint, Path.Combine(Root(imageDirectory), fingerprint));
+
+    /// <summary>The snapshot with a fingerprint and an id, of whatever host, or <see langword="null"/>.</summary>
+    public GoldenSnapshot? Find(string imageDirectory, string fingerprint, string id) =>
+        Find(imageDirectory, fingerprint) is { } own && own.Id == id ? own
+            : IsId(id) && Read(fingerprint, Path.Combine(Root(imageDirectory), $"{fingerprint}-{id}")) is { } other && other.Id == id ? other
+            : null;
+
+    /// <summary>Whether something may be an id, and so a part of a path.</summary>
+    public static bool IsId(string id) => id.Length == 64 && id.All(char.IsAsciiHexDigitLower);
+
+    private GoldenSnapshot? Read(string fingerprint, string directory)
     {
-        var directory = Path.Combine(Root(imageDirectory), fingerprint);
         try
         {
             var facts = JsonSerializer.Deserialize<GoldenFacts>(File.ReadAllBytes(Path.Combine(directory, Manifest)));
-            return facts is null ? null : new GoldenSnapshot(fingerprint, fingerprint, directory, facts.BuiltAt, facts.MemoryBytes);
+            return facts is { Id: not null } ? new GoldenSnapshot(fingerprint, facts.Id, directory, facts.BuiltAt, facts.MemoryBytes) : null;
         }
         catch (Exception e) when (e is DirectoryNotFoundException or FileNotFoundException)
         {
@@ -40,15 +48,16 @@ internal sealed class GoldenStore(ILogger logger)
 
     /// <summary>Makes one. Only one process of this machine does so at a time; the others wait and find it.</summary>
     /// <param name="imageDirectory">The image.</param>
-    /// <param name="fingerprint">Name of the snapshot.</param>
-    /// <param name="save">Writes memory, devices and disk into a directory and returns how much of the memory is not zero.</param>
+    /// <param name="fingerprint">Fingerprint of the snapshot.</param>
+    /// <param name="id">What its content must be, for one of another host; <see langword="null"/> for this host's own.</param>
+    /// <param name="save">Writes memory, devices and disk into a directory.</param>
     /// <param name="cancellationToken">Ends the wait, or the making.</param>
-    public async Task<GoldenSnapshot> BuildAsync(string imageDirectory, string fingerprint, Func<string, CancellationToken, Task<long>> save, CancellationToken cancellationToken)
+    public async Task<GoldenSnapshot> BuildAsync(string imageDirectory, string fingerprint, string? id, Func<string, CancellationToken, Task> save, CancellationToken cancellationToken)
     {
         var root = Root(imageDirectory);
         Directory.CreateDirectory(root);
         await using var turn = await ExclusiveFile.AcquireAsync(Path.Combine(root, ".lock"), null, cancellationToken);
-        if (Find(imageDirectory, fingerprint) is { } made)
+        if ((id is null ? Find(imageDirectory, fingerprint) : Find(imageDirectory, fingerprint, id)) is { } made)
         {
             return made;
         }
@@ -63,23 +72,32 @@ internal sealed class GoldenStore(ILogger logger)
         Directory.CreateDirectory(partial);
         try
         {
-            var bytes = await save(partial, cancellationToken);
-            File.WriteAllBytes(Path.Combine(partial, Manifest), JsonSerializer.SerializeToUtf8Bytes(new GoldenFacts(DateTimeOffset.UtcNow, bytes)));
-            var directory = Path.Combine(root, fingerprint);
+            await save(partial, cancellationToken);
+            var (content, bytes) = await Task.Run(() => GoldenContent.Measure(partial), cancellationToken);
+            if (id is not null && id != content)
+            {
+                throw new IsolationException($"The golden snapshot {id} of another host was not taken: what came is {content}. Its copy in the store is damaged.");
+            }
+
+            File.WriteAllBytes(Path.Combine(partial, Manifest), JsonSerializer.SerializeToUtf8Bytes(new GoldenFacts(content, DateTimeOffset.UtcNow, bytes)));
+            var directory = Path.Combine(root, id is null ? fingerprint : $"{fingerprint}-{id}");
             if (Directory.Exists(directory))
             {
                 Directory.Delete(directory, recursive: true);
             }
 
             Directory.Move(partial, directory);
+            return Read(fingerprint, directory) ?? throw new IsolationException($"The golden snapshot of {imageDirectory} was made and cannot be read.");
         }
         catch
         {
-            Directory.Delete(partial, recursive: true);
+            if (Directory.Exists(partial))
+            {
+                Directory.Delete(partial, recursive: true);
+            }
+
             throw;
         }
-
-        return Find(imageDirectory, fingerprint) ?? throw new IsolationException($"The golden snapshot of {imageDirectory} was made and cannot be read.");
     }
 
     /// <summary>The snapshot in memory, once for this process: every clone shares it.</summary>
@@ -87,7 +105,10 @@ internal sealed class GoldenStore(ILogger logger)
     {
         var key = golden.Directory + golden.BuiltAt.UtcTicks;
         var loading = _loaded.GetOrAdd(key, _ => new Lazy<Task<LoadedGolden>>(() => Task.Run(() => new LoadedGolden(
-            SealedMemory.Load(Path.Combine(golden.Directory, Memory)), File.ReadAllBytes(Path.Combine(golden.Directory, Devices))))));
+            golden.Id,
+            SealedMemory.Load(Path.Combine(golden.Directory, GoldenContent.Memory)),
+            File.ReadAllBytes(Path.Combine(golden.Directory, GoldenContent.Devices)),
+            File.OpenHandle(Path.Combine(golden.Directory, GoldenContent.Disk))))));
         try
         {
             return await loading.Value.WaitAsync(cancellationToken);
@@ -101,12 +122,12 @@ internal sealed class GoldenStore(ILogger logger)
 
     private static string Root(string imageDirectory) => Path.Combine(imageDirectory, "golden");
 
-    private sealed record GoldenFacts(DateTimeOffset BuiltAt, long MemoryBytes);
+    private sealed record GoldenFacts(string Id, DateTimeOffset BuiltAt, long MemoryBytes);
 }
 
-/// <summary>A golden snapshot as clones use it.</summary>
-internal sealed record LoadedGolden(SealedMemory SealedMemory, byte[] Devices)
-{
-    /// <summary>Where QEMU opens the memory.</summary>
-    public string MemoryPath => SealedMemory.Path;
-}
+/// <summary>A golden snapshot as clones use it, and as saved machines are compared with it.</summary>
+/// <param name="Id">See <see cref="GoldenSnapshot.Id"/>.</param>
+/// <param name="Memory">Its memory.</param>
+/// <param name="Devices">State of CPU and devices.</param>
+/// <param name="Disk">Its disk, open for reading: it is there as long as machines that began with it.</param>
+internal sealed record LoadedGolden(string Id, SealedMemory Memory, byte[] Devices, SafeFileHandle Disk);

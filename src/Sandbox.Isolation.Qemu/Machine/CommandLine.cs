@@ -16,12 +16,12 @@ internal static class CommandLine
     public const string PortName = "sandbox.agent";
 
     /// <summary>Everything that a saved machine depends on, and that must be the same where it is restored.</summary>
-    public static IReadOnlyList<string> Machine(string accelerator, int vcpus, int memoryMiB)
+    public static IReadOnlyList<string> Machine(string accelerator, int vcpus, int memoryMiB, long tscKhz)
     {
         var tcg = accelerator == "tcg";
         return
         [
-            "-machine", "microvm,acpi=on,rtc=on,pit=off,pic=off,isa-serial=on,memory-backend=ram",
+            "-machine", "microvm,acpi=on,rtc=on,pit=off,pic=off,isa-serial=on,memory-backend=ram,suppress-vmdesc=on", "-global", "migration.send-configuration=off",
             "-accel", tcg ? "tcg,thread=multi,tb-size=64" : "kvm",
             "-cpu", tcg ? "max" : "host",
             "-smp", vcpus.ToString(CultureInfo.InvariantCulture),
@@ -29,7 +29,7 @@ internal static class CommandLine
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-            "-kernel", $"/dev/fd/{KernelFd}", "-initrd", $"/dev/fd/{InitramfsFd}", "-append", KernelArguments(tcg),
+            "-kernel", $"/dev/fd/{KernelFd}", "-initrd", $"/dev/fd/{InitramfsFd}", "-append", KernelArguments(tcg, tscKhz),
             "-add-fd", $"fd={RootFd},set=1", "-add-fd", $"fd={DiskFd},set=2",
             "-blockdev", "driver=file,node-name=root-file,filename=/dev/fdset/1,read-only=on,locking=off",
             "-blockdev", "driver=raw,node-name=root,file=root-file,read-only=on",
@@ -43,8 +43,8 @@ internal static class CommandLine
         ];
     }
 
-    /// <summary>All of it, for one microVM. Its memory is its own, or a private view of a golden snapshot's.</summary>
-    public static IReadOnlyList<string> Build(MicroVmSpec spec, VmDirectory directory, string accelerator, bool clone)
+    /// <summary>All of it, for one microVM. Its memory is its own, or a private view of what several share; it boots, or waits stopped for the state of its devices.</summary>
+    public static IReadOnlyList<string> Build(MicroVmSpec spec, VmDirectory directory, string accelerator, long tscKhz, bool clone, bool incoming)
     {
         var size = string.Create(CultureInfo.InvariantCulture, $"size={spec.MemoryMiB}M");
         string[] own =
@@ -54,14 +54,14 @@ internal static class CommandLine
             "-chardev", $"socket,id=qmp,path={directory.Qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
             "-chardev", $"socket,id=agent,path={directory.Agent},server=on,wait=off",
         ];
-        string[] incoming = clone ? ["-incoming", "defer"] : [];
-        return [.. own, .. Machine(accelerator, spec.Vcpus, spec.MemoryMiB), .. incoming];
+        string[] wait = incoming ? ["-S", "-incoming", "defer"] : [];
+        return [.. own, .. Machine(accelerator, spec.Vcpus, spec.MemoryMiB, tscKhz), .. wait];
     }
 
     /// <summary>
     /// An emulated CPU cannot calibrate its clock reliably on a loaded host, so the guest is told the answer; under KVM it finds it by itself.
     /// </summary>
-    private static string KernelArguments(bool tcg) =>
+    private static string KernelArguments(bool tcg, long tscKhz) =>
         "console=ttyS0 panic=-1 loglevel=4 random.trust_cpu=off"
-        + (tcg ? string.Create(CultureInfo.InvariantCulture, $" tsc=reliable tsc_early_khz={HostClock.TscKhz} lpj=10000000 nokaslr mitigations=off") : "");
+        + (tcg ? string.Create(CultureInfo.InvariantCulture, $" tsc=reliable tsc_early_khz={tscKhz} lpj=10000000 nokaslr mitigations=off") : "");
 }

@@ -41,7 +41,7 @@ internal static partial class Launcher
     private static readonly Lazy<string?> KvmGroup = new(FindKvmGroup);
 
     public static async Task<Process> StartAsync(
-        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm, string memory)
+        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm, string disk, string memory)
     {
         var image = TemplateImage.Load(spec.ImageDirectory);
         var start = new ProcessStartInfo("/bin/sh")
@@ -57,7 +57,7 @@ internal static partial class Launcher
         start.Environment["SBX_KERNEL"] = Path.Combine(spec.ImageDirectory, image.Kernel);
         start.Environment["SBX_INITRAMFS"] = Path.Combine(spec.ImageDirectory, image.Initramfs);
         start.Environment["SBX_ROOT"] = Path.Combine(spec.ImageDirectory, image.Root);
-        start.Environment["SBX_DISK"] = spec.DiskPath;
+        start.Environment["SBX_DISK"] = disk;
         start.Environment["SBX_MEMORY"] = memory;
         foreach (var argument in (string[])["-c", Script, "sandbox-vmm", .. Confine(userId, kvm), binary, .. arguments])
         {

@@ -82,7 +82,7 @@ internal sealed partial class QemuMicroVm
 
             if (status is not "inmigrate" || Exited.IsCompleted)
             {
-                throw new IsolationException($"it did not take the golden snapshot: QEMU is '{status}'");
+                throw new IsolationException($"it did not take the saved state of its devices: QEMU is '{status}'");
             }
 
             await Task.Delay(1, cancellationToken);

@@ -8,7 +8,6 @@ using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Hosting;
-using Sandbox.Isolation.Qemu.Golden;
 using Sandbox.Isolation.Qemu.Qmp;
 
 namespace Sandbox.Isolation.Qemu.Machine;
@@ -30,6 +29,8 @@ internal sealed partial class QemuMicroVm : IMicroVm
     private string? _guestSaid;
     private ProcessIdentity? _identity;
     private string _diskPath = "";
+    private MachineOrigin _origin = new() { Facts = null };
+    private Socket? _agentSocket;
     private bool _expected;
     private bool _disposed;
 
@@ -42,20 +43,22 @@ internal sealed partial class QemuMicroVm : IMicroVm
 
     public Task<MicroVmExit> Exited => _exited.Task;
 
+    public IReadOnlyList<IGuestExecution> Survivors { get; private set; } = [];
+
     public MicroVmStartReport StartReport { get; private set; } = new("boot", "", 1, TimeSpan.Zero);
 
-    /// <summary>Boots one, or clones <paramref name="golden"/>. If that fails, nothing of it is left.</summary>
+    /// <summary>Boots one, or brings back what it comes from. If that fails, nothing of it is left.</summary>
     public static async Task<QemuMicroVm> StartAsync(
-        QemuOptions options, MicroVmSpec spec, string accelerator, string hostRoot, CgroupTree cgroups, UserIds? users, LoadedGolden? golden, TimeSpan deadline, ILogger logger, CancellationToken cancellationToken)
+        QemuOptions options, MicroVmSpec spec, string accelerator, long tscKhz, string hostRoot, CgroupTree cgroups, UserIds? users, MachineOrigin origin, TimeSpan deadline, ILogger logger, CancellationToken cancellationToken)
     {
         var directory = new VmDirectory(hostRoot, spec.Owner.VmId);
         directory.Create(spec.Owner);
-        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), logger);
+        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), logger) { _origin = origin };
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(deadline);
         try
         {
-            await vm.BringUpAsync(options, spec, accelerator, golden, limit.Token);
+            await vm.BringUpAsync(options, spec, accelerator, tscKhz, limit.Token);
             return vm;
         }
         catch (Exception e)
@@ -68,7 +71,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
                 throw new OperationCanceledException($"Starting microVM {spec.Owner.VmId} was cancelled.", e, cancellationToken);
             }
 
-            var what = e is OperationCanceledException ? $"it did not answer within {deadline.TotalSeconds:0} s" : e.Message;
+            var what = e is OperationCanceledException && limit.IsCancellationRequested ? $"it did not answer within {deadline.TotalSeconds:0} s" : e.Message;
             throw new IsolationException(
                 $"MicroVM {spec.Owner.VmId} did not start under {accelerator}: {what}."
                 + (errors.Length > 0 ? $" QEMU said: {errors}." : "") + (tail.Length > 0 ? $" Its console ended with: {tail}" : ""), e);
@@ -106,11 +109,15 @@ internal sealed partial class QemuMicroVm : IMicroVm
                 await _guest.DisposeAsync();
             }
 
+            // Whoever waits to write to a machine that stood still learns now that it is gone.
+            _stopped?.Dispose();
+
             if (_qmp is not null)
             {
                 await _qmp.DisposeAsync();
             }
 
+            _origin.Lease?.Dispose();
             _exited.TrySetResult(new MicroVmExit(true, "it was asked to stop"));
             await _cgroups.RemoveAsync(Owner.VmId);
             _directory.Remove();
@@ -123,11 +130,14 @@ internal sealed partial class QemuMicroVm : IMicroVm
         }
     }
 
-    private async Task BringUpAsync(QemuOptions options, MicroVmSpec spec, string accelerator, LoadedGolden? golden, CancellationToken cancellationToken)
+    private async Task BringUpAsync(QemuOptions options, MicroVmSpec spec, string accelerator, long tscKhz, CancellationToken cancellationToken)
     {
         var limits = new CgroupLimits((long)(spec.MemoryMiB + options.OverheadMiB) << 20, Math.Max(0.1, spec.CpuLimit ?? spec.Vcpus), 64 + (spec.Vcpus * 2));
         var procs = _cgroups.Create(spec.Owner.VmId, limits);
-        _process = await Launcher.StartAsync(options.Binary, CommandLine.Build(spec, _directory, accelerator, golden is not null), spec, _directory, procs, _user?.UserId, accelerator == "kvm", golden?.MemoryPath ?? "");
+        _process = await Launcher.StartAsync(
+            options.Binary,
+            CommandLine.Build(spec, _directory, accelerator, tscKhz, clone: _origin.Base is not null, incoming: _origin.LoadAsync is not null),
+            spec, _directory, procs, _user?.UserId, accelerator == "kvm", _origin.DiskPath ?? spec.DiskPath, _origin.Base?.Memory.Path ?? "");
         _process.StandardInput.Close();
         _identity = ProcessIdentity.Of(_process.Id);
         _diskPath = spec.DiskPath;
@@ -138,14 +148,13 @@ internal sealed partial class QemuMicroVm : IMicroVm
 
         _qmp = await UntilListeningAsync(t => QmpClient.ConnectAsync(_directory.Qmp, OnEvent, t), cancellationToken);
         var stream = await UntilListeningAsync(ConnectAgentAsync, cancellationToken);
-        if (golden is not null)
+        if (_origin.LoadAsync is { } load)
         {
-            await LoadDevicesAsync(_qmp, golden.Devices, cancellationToken);
+            await LoadDevicesAsync(_qmp, await load(() => ProcessMemory.Open(_process.Id, (long)spec.MemoryMiB << 20), cancellationToken), cancellationToken);
             await _qmp.ExecuteAsync("cont", null, cancellationToken);
         }
 
-        var connecting = GuestConnection.ConnectAsync(
-            stream, spec.Owner.VmId, new GuestConnectionOptions { HelloDeadline = TimeSpan.FromMinutes(5), HelloInterval = TimeSpan.FromMilliseconds(250) }, _logger, cancellationToken);
+        var connecting = ConnectGuestAsync(stream, spec.Owner.VmId, cancellationToken);
         if (await Task.WhenAny(connecting, Exited) != connecting)
         {
             throw new IsolationException((await Exited).Reason);
@@ -153,6 +162,18 @@ internal sealed partial class QemuMicroVm : IMicroVm
 
         _guest = await connecting;
         await ReseedAsync(spec.Hostname, spec.Owner.SessionId, cancellationToken);
+    }
+
+    private async Task<GuestConnection> ConnectGuestAsync(Stream stream, string name, CancellationToken cancellationToken)
+    {
+        var options = new GuestConnectionOptions { HelloDeadline = TimeSpan.FromMinutes(5), HelloInterval = TimeSpan.FromMilliseconds(250) };
+        if (_origin.Memo is not { } memo)
+        {
+            return await GuestConnection.ConnectAsync(stream, name, options, _logger, cancellationToken);
+        }
+
+        (var connection, Survivors) = await GuestConnection.RestoreAsync(stream, memo(), _origin.Executions, name, options, _logger, cancellationToken);
+        return connection;
     }
 
     private Task ReseedAsync(string hostname, string sessionId, CancellationToken cancellationToken) => _guest!.RequestAsync(
@@ -176,6 +197,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
         try
         {
             await socket.ConnectAsync(new UnixDomainSocketEndPoint(_directory.Agent), cancellationToken);
+            _agentSocket = socket;
             return new NetworkStream(socket, ownsSocket: true);
         }
         catch

@@ -102,7 +102,7 @@ public sealed partial class GuestConnection
             await LeaveAsync().ConfigureAwait(false);
             link = new GuestLink(await OpenAsync(open, either.Token).ConfigureAwait(false));
             var hello = await link.ShakeHandsAsync(_options.HelloInterval, _time, either.Token).ConfigureAwait(false);
-            var (going, orphans, watches) = Enter(link, hello);
+            var (going, orphans, watches, strangers) = Enter(link, hello);
             _receiving = link.Receiving = Task.Run(() => ReceiveAsync(link), CancellationToken.None);
             foreach (var execution in going)
             {
@@ -113,6 +113,11 @@ public sealed partial class GuestConnection
             foreach (var orphan in orphans)
             {
                 _ = Task.Run(orphan.DrainAsync, CancellationToken.None);
+            }
+
+            foreach (var end in strangers)
+            {
+                _ = Task.Run(end, CancellationToken.None);
             }
 
             foreach (var watch in watches)
@@ -185,13 +190,14 @@ public sealed partial class GuestConnection
     }
 
     /// <summary>Compares what the guest still runs with what the host believes, and makes the new stream the current one.</summary>
-    private (List<GuestExecution> Going, List<GuestExecution> Orphans, List<ulong> Watches) Enter(GuestLink link, Hello hello)
+    private (List<GuestExecution> Going, List<GuestExecution> Orphans, List<ulong> Watches, List<Func<Task>> Strangers) Enter(GuestLink link, Hello hello)
     {
         var listed = hello.Executions.ToDictionary(e => e.Stream);
         List<GuestExecution> lost = [];
         List<GuestExecution> orphans = [];
         List<GuestExecution> going;
         List<ulong> watches;
+        List<Func<Task>> strangers;
         lock (_gate)
         {
             if (_closed.Task.IsCompleted)
@@ -225,10 +231,13 @@ public sealed partial class GuestConnection
             }
 
             // Started by a request whose answer was lost in the cut: nobody owns it.
-            foreach (var (id, start) in _lostStarts.Where(l => listed.Remove(l.Key)))
+            foreach (var (id, start) in _lostStarts)
             {
-                Log.Orphan(_logger, Name, id);
-                orphans.Add(Adopt(id, start, pid: 0));
+                if (listed.Remove(id, out var orphan))
+                {
+                    Log.Orphan(_logger, Name, id);
+                    orphans.Add(Adopt(id, start, pid: 0, Math.Max(1, orphan.FirstRetainedSeq) - 1));
+                }
             }
 
             // Before its first frame is heard: a repeated credit is legal now.
@@ -238,11 +247,13 @@ public sealed partial class GuestConnection
             }
 
             _lostStarts.Clear();
-            if (first && listed.Count > 0)
+            if (hello.Executions.Count > 0)
             {
                 // Another host's, before this one: their numbers are taken.
-                _nextStream = listed.Keys.Max() + 1;
+                _nextStream = Math.Max(_nextStream, hello.Executions.Max(e => e.Stream) + 1);
             }
+
+            strangers = first ? [] : EndStrangers(listed.Values);
 
             going = [.. _executions.Values];
             watches = [.. _streams.Values.OfType<ClosedWatch>().Select(w => w.Id)];
@@ -266,6 +277,6 @@ public sealed partial class GuestConnection
             execution.Fail(new GuestUnavailableException($"Guest {Name} no longer knows execution {execution.ExecutionId}."));
         }
 
-        return (going, orphans, watches);
+        return (going, orphans, watches, strangers);
     }
 }

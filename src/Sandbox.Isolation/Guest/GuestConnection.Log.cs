@@ -27,6 +27,9 @@ public sealed partial class GuestConnection
         [LoggerMessage(2106, LogLevel.Information, "Guest {Name} runs an execution on stream {Stream} that nobody waits for any more; it is killed.")]
         public static partial void Orphan(ILogger logger, string name, ulong stream);
 
+        [LoggerMessage(2108, LogLevel.Information, "Guest {Name} did not answer within {Seconds} s before its machine was stopped; it will resynchronise when it is restored.")]
+        public static partial void NotQuiet(ILogger logger, string name, double seconds);
+
         [LoggerMessage(2107, LogLevel.Error, "The channel to guest {Name} is closed because handling a frame failed in the host.")]
         public static partial void HostFault(ILogger logger, string name, Exception exception);
     }

@@ -95,9 +95,9 @@ public sealed partial class GuestConnection : IGuest, IAsyncDisposable
         await _receiving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
-    private GuestExecution Adopt(ulong id, StartExecution start, uint pid)
+    private GuestExecution Adopt(ulong id, StartExecution start, uint pid, ulong afterSeq = 0)
     {
-        var execution = new GuestExecution(start, pid, _inputs) { Id = id };
+        var execution = new GuestExecution(start, pid, _inputs, afterSeq) { Id = id };
         _streams[id] = execution;
         _executions[id] = execution;
         return execution;

@@ -4,13 +4,13 @@ namespace Sandbox.Storage.Embedded;
 
 /// <summary>
 /// The embedded database: one file, WAL, and <c>synchronous=FULL</c>, so that a transition that was announced survives a power cut and not only a crash of the process.
-/// SQLite has one writer at a time; writes queue here rather than fail as busy.
+/// SQLite has one writer at a time; writes that wait are committed together (<see cref="SqliteWriter"/>) rather than fail as busy.
 /// </summary>
 public sealed class SqliteDatabase : IDisposable
 {
     private static readonly IReadOnlyList<SqlScript> Scripts = SqlScript.Load("sqlite");
     private readonly string _connectionString;
-    private readonly SemaphoreSlim _writer = new(1, 1);
+    private readonly SqliteWriter _writer;
 
     /// <summary>Opens the database of a data directory, making it, or bringing it to this program's schema, if need be.</summary>
     /// <exception cref="StorageException">It cannot be used: no database, damaged, or of a later program.</exception>
@@ -27,9 +27,18 @@ public sealed class SqliteDatabase : IDisposable
             {
             }
 
-            using var connection = Open();
-            Execute(connection, "PRAGMA journal_mode = WAL");
-            Migrate(connection);
+            var connection = Open();
+            try
+            {
+                Execute(connection, "PRAGMA journal_mode = WAL");
+                Migrate(connection);
+                _writer = new SqliteWriter(connection);
+            }
+            catch
+            {
+                connection.Dispose();
+                throw;
+            }
         }
         catch (Exception e) when (e is SqliteException or IOException or UnauthorizedAccessException)
         {
@@ -41,22 +50,15 @@ public sealed class SqliteDatabase : IDisposable
     public string File { get; }
 
     /// <summary>Runs a statement that changes something; returns what <paramref name="read"/> makes of its rows.</summary>
-    public async Task<T> WriteAsync<T>(string sql, Func<SqliteDataReader, T> read, params (string Name, object? Value)[] parameters)
-    {
-        await _writer.WaitAsync();
-        try
-        {
-            // SQLite's own calls are synchronous; they must not hold one of Orleans' scheduler threads.
-            return await Task.Run(() => Query(sql, read, parameters));
-        }
-        finally
-        {
-            _writer.Release();
-        }
-    }
+    public Task<T> WriteAsync<T>(string sql, Func<SqliteDataReader, T> read, params (string Name, object? Value)[] parameters) =>
+        _writer.WriteAsync(connection => Query(connection, sql, read, parameters));
 
     /// <summary>Runs a query.</summary>
-    public Task<T> ReadAsync<T>(string sql, Func<SqliteDataReader, T> read, params (string Name, object? Value)[] parameters) => Task.Run(() => Query(sql, read, parameters));
+    public Task<T> ReadAsync<T>(string sql, Func<SqliteDataReader, T> read, params (string Name, object? Value)[] parameters) => Task.Run(() =>
+    {
+        using var connection = Open();
+        return Query(connection, sql, read, parameters);
+    });
 
     /// <inheritdoc/>
     public void Dispose()
@@ -66,9 +68,8 @@ public sealed class SqliteDatabase : IDisposable
         SqliteConnection.ClearPool(connection);
     }
 
-    private T Query<T>(string sql, Func<SqliteDataReader, T> read, (string Name, object? Value)[] parameters)
+    private static T Query<T>(SqliteConnection connection, string sql, Func<SqliteDataReader, T> read, (string Name, object? Value)[] parameters)
     {
-        using var connection = Open();
         using var command = connection.CreateCommand();
 #pragma warning disable CA2100 // Every statement is a constant of this assembly; values are parameters.
         command.CommandText = sql;

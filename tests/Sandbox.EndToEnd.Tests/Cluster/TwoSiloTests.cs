@@ -71,6 +71,68 @@ public sealed class TwoSiloTests
         }
     }
 
+    [Fact]
+    public async Task A_session_is_paused_on_one_host_resumed_on_another_and_recovered_there_when_its_host_dies()
+    {
+        await using var postgres = await PostgresServer.StartAsync();
+        await using var redis = await RedisServer.StartAsync();
+        var migrated = await CommandLine.RunAsync(Nothing, "/tmp", "db", "migrate", "--connection", postgres.ConnectionString);
+        Assert.True(migrated.ExitCode == 0, migrated.Stderr);
+        var shared = Directory.CreateTempSubdirectory("sandbox-e2e-shared-").FullName;
+        string[] cluster =
+        [
+            "--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--max-memory", "4096", "--warm-pool", "0",
+            "--snapshots", Path.Combine(shared, "snapshots"), "--snapshot-key", Path.Combine(shared, "key"),
+        ];
+        await using var a = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-a"]);
+        var paused = Text(await a.Api.CreateSessionAsync(), "id");
+        var live = Text(await a.Api.CreateSessionAsync(new JsonObject { ["checkpoints"] = new JsonObject { ["afterEachExecution"] = true } }), "id");
+        await using var b = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-b"]);
+        await b.Api.UntilHostsAsync(hosts => hosts.Count == 2, TimeSpan.FromSeconds(30));
+
+        // One is paused with a job under way, the other has a checkpoint behind it and goes on.
+        await a.Api.RunAsync(paused, new JsonObject { ["code"] = "x = 'paused'" });
+        var job = Text(await a.Api.StartShellAsync(paused, "for i in $(seq 1 30); do echo $i; sleep 0.1; done"), "id");
+        Assert.Equal("paused", Text(await a.Api.PostAsync($"/v1/sessions/{paused}/pause"), "state"));
+        var reading = b.Api.FinishAsync(paused, job);
+        await a.Api.RunAsync(live, new JsonObject { ["code"] = "x = 'saved'" });
+        await EventuallyAsync(async () =>
+        {
+            Assert.NotEmpty((await a.Api.GetAsync($"/v1/sessions/{live}/checkpoints"))["checkpoints"]!.AsArray());
+            return true;
+        });
+        var orphans = Machines.Of(a.ProcessId);
+        Assert.Single(orphans);
+        await a.KillAsync();
+        await Machines.AssertGoneAsync(orphans);
+
+        var resumed = await EventuallyAsync(() => b.Api.RunAsync(paused, new JsonObject { ["code"] = "print(x)" }));
+        Assert.Equal("paused\n", resumed.Stdout);
+        var whole = await reading;
+        whole.AssertGapFree();
+        Assert.Equal(string.Concat(Enumerable.Range(1, 30).Select(i => $"{i}\n")), whole.Stdout);
+
+        var recovered = await EventuallyAsync(() => b.Api.RunAsync(live, new JsonObject { ["code"] = "print(x)" }));
+        Assert.Equal("saved\n", recovered.Stdout);
+        var info = await b.Api.GetAsync($"/v1/sessions/{live}");
+        Assert.Equal("host-b", Text(info, "hostId"));
+        Assert.Contains("checkpoint", Text(info["recoveries"]!.AsArray()[0]!, "kept"), StringComparison.Ordinal);
+        Assert.Equal("host-b", Text(await b.Api.GetAsync($"/v1/sessions/{paused}"), "hostId"));
+
+        // What the dead host left is gone once it is back.
+        await a.RestartAsync();
+        await EventuallyAsync(() =>
+        {
+            Assert.Empty(Machines.Of(a.ProcessId));
+            Assert.Empty(Directory.EnumerateFiles(a.DataDirectory, "disk.img", SearchOption.AllDirectories));
+            return Task.FromResult(true);
+        });
+        foreach (var session in (string[])[paused, live])
+        {
+            await b.Api.DeleteSessionAsync(session);
+        }
+    }
+
     private static Dictionary<string, string> Nothing => [];
 
     /// <summary>While a cluster gets over a death, calls may fail for some seconds; they must not fail for long.</summary>

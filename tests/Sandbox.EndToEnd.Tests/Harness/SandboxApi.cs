@@ -51,6 +51,9 @@ public sealed class SandboxApi(HttpClient http)
 
     public Task<JsonNode> GetAsync(string path) => SendAsync(new HttpRequestMessage(HttpMethod.Get, path), HttpStatusCode.OK);
 
+    public Task<JsonNode> PostAsync(string path, object? body = null, HttpStatusCode expected = HttpStatusCode.OK) =>
+        SendAsync(new HttpRequestMessage(HttpMethod.Post, path) { Content = body is null ? null : JsonContent.Create(body) }, expected);
+
     public Task<JsonNode> DeleteSessionAsync(string id) => SendAsync(new HttpRequestMessage(HttpMethod.Delete, $"/v1/sessions/{id}"), HttpStatusCode.OK);
 
     public Task<JsonNode> StartAsync(string session, JsonObject body) =>

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Net;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -24,11 +23,11 @@ public sealed class RestartTests
             break;
         }
 
-        var machines = MachinesOf(server.ProcessId);
+        var machines = Machines.Of(server.ProcessId);
         Assert.NotEmpty(machines);
 
         await server.KillAsync();
-        await AssertGoneAsync(machines);
+        await Machines.AssertGoneAsync(machines);
         await server.RestartAsync();
 
         Assert.Equal(done.Stdout, (await api.FinishAsync(session, done.Id)).Stdout);
@@ -50,12 +49,12 @@ public sealed class RestartTests
     {
         await using var server = await SandboxServer.StartAsync();
         await server.Api.CreateSessionAsync();
-        var machines = MachinesOf(server.ProcessId);
+        var machines = Machines.Of(server.ProcessId);
 
         var exitCode = await server.StopAsync();
 
         Assert.Equal(0, exitCode);
-        await AssertGoneAsync(machines);
+        await Machines.AssertGoneAsync(machines);
     }
 
     [Fact]
@@ -64,12 +63,12 @@ public sealed class RestartTests
         await using var server = await SandboxServer.StartAsync(null, "--warm-pool", "0");
         var session = Text(await server.Api.CreateSessionAsync(), "id");
         await server.Api.ShellAsync(session, "echo something");
-        var machines = MachinesOf(server.ProcessId);
+        var machines = Machines.Of(server.ProcessId);
 
         var ended = await server.Api.DeleteSessionAsync(session);
 
         Assert.Equal("terminated", Text(ended, "state"));
-        await AssertGoneAsync(machines);
+        await Machines.AssertGoneAsync(machines);
         Assert.DoesNotContain(Directory.EnumerateFileSystemEntries(server.DataDirectory, "*", SearchOption.AllDirectories), p => p.Contains(session, StringComparison.Ordinal));
         using var refused = await server.Http.PostAsync(
             new Uri($"/v1/sessions/{session}/executions", UriKind.Relative), new StringContent("{\"shell\":\"true\"}", Encoding.UTF8, "application/json"));
@@ -86,55 +85,5 @@ public sealed class RestartTests
 
         Assert.Equal(Text(first, "id"), Text(second, "id"));
         Assert.Single((await server.Api.GetAsync("/v1/sessions"))["sessions"]!.AsArray());
-    }
-
-    /// <summary>Processes below the server that are virtual machine monitors.</summary>
-    private static int[] MachinesOf(int serverId) =>
-        [.. Process.GetProcesses().Where(p => p.ProcessName.StartsWith("qemu-system", StringComparison.Ordinal) && IsBelow(p.Id, serverId)).Select(p => p.Id)];
-
-    private static bool IsBelow(int processId, int ancestor)
-    {
-        for (var id = processId; id > 1;)
-        {
-            if (id == ancestor)
-            {
-                return true;
-            }
-
-            var stat = $"/proc/{id}/stat";
-            if (!File.Exists(stat))
-            {
-                return false;
-            }
-
-            var text = File.ReadAllText(stat);
-            id = int.Parse(text[(text.LastIndexOf(')') + 4)..].Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture);
-        }
-
-        return false;
-    }
-
-    private static async Task AssertGoneAsync(int[] processes)
-    {
-        var clock = Stopwatch.StartNew();
-        while (processes.Any(IsAlive))
-        {
-            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(30), "A microVM outlived its host process.");
-            await Task.Delay(50);
-        }
-    }
-
-    private static bool IsAlive(int id)
-    {
-        var stat = $"/proc/{id}/stat";
-        try
-        {
-            var text = File.ReadAllText(stat);
-            return text[text.LastIndexOf(')') + 2] is not ('Z' or 'X');
-        }
-        catch (IOException)
-        {
-            return false;
-        }
     }
 }

@@ -16,16 +16,33 @@ internal sealed class GuestExecution : GuestStream, IGuestExecution
     private readonly Channel<ExecutionEvent> _events = Channel.CreateUnbounded<ExecutionEvent>(
         new UnboundedChannelOptions { SingleWriter = true });
 
+    private readonly StartExecution _shape;
     private long _unacknowledged;
     private ulong _acknowledged;
+    private ulong _stdinClosedSeq;
 
-    public GuestExecution(StartExecution request, uint pid, IExecutionChannel channel)
+    public GuestExecution(StartExecution request, uint pid, IExecutionChannel channel, ulong afterSeq = 0)
     {
-        _rules = new ExecutionRules(request);
+        _rules = new ExecutionRules(request, afterSeq);
         _channel = channel;
+        _acknowledged = afterSeq;
+        _shape = ExecutionMemo.ShapeOf(request);
         ExecutionId = request.ExecutionId;
         Pid = pid;
         Stdin = new GuestStdin(_rules.HasStdin, input => _channel.TrySendAsync(Id, input));
+    }
+
+    /// <summary>An execution that goes on in a restored machine, behind the last event that is in the host's log.</summary>
+    public GuestExecution(ExecutionMemo memo, StartExecution shape, ulong lastSeq, IExecutionChannel channel)
+    {
+        _stdinClosedSeq = memo.StdinClosedSeq <= lastSeq ? memo.StdinClosedSeq : 0;
+        _rules = new ExecutionRules(shape, lastSeq, _stdinClosedSeq > 0);
+        _channel = channel;
+        _acknowledged = lastSeq;
+        _shape = shape;
+        ExecutionId = shape.ExecutionId;
+        Pid = memo.Pid;
+        Stdin = new GuestStdin(memo.Stdin, input => _channel.TrySendAsync(Id, input));
     }
 
     /// <inheritdoc/>
@@ -128,6 +145,15 @@ internal sealed class GuestExecution : GuestStream, IGuestExecution
         }
     }
 
+    /// <summary>What a host that restores this guest must know of it.</summary>
+    public ExecutionMemo Remember()
+    {
+        lock (_lock)
+        {
+            return new ExecutionMemo(Id, ExecutionMemo.Encode(_shape), Pid, _rules.Exited, _stdinClosedSeq, Stdin.Remember());
+        }
+    }
+
     /// <summary>After a cut: says what is safe, asks for what is missing, repeats what may have been lost on the way in.</summary>
     public async Task ResumeAsync()
     {
@@ -171,6 +197,10 @@ internal sealed class GuestExecution : GuestStream, IGuestExecution
             _costs.Enqueue(cost);
             _unacknowledged += cost;
             exited = _rules.Exited;
+            if (executionEvent.EventCase == ExecutionEvent.EventOneofCase.StdinClosed)
+            {
+                _stdinClosedSeq = executionEvent.Seq;
+            }
         }
 
         if (exited || executionEvent.EventCase == ExecutionEvent.EventOneofCase.StdinClosed)

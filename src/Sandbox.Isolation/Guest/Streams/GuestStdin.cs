@@ -11,6 +11,23 @@ namespace Sandbox.Isolation.Guest.Streams;
 [SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle is never asked for holds nothing.")]
 internal sealed class GuestStdin(bool open, Func<ExecutionInput, Task> send)
 {
+    /// <summary>Goes on in a restored machine: what had no credit is sent again by <see cref="RepeatAsync"/>.</summary>
+    public GuestStdin(StdinMemo memo, Func<ExecutionInput, Task> send)
+        : this(memo.Open, send)
+    {
+        (_sent, _credit, _endOfFile, _suspended, _creditMayRepeat) = (memo.Sent, memo.Credit, memo.EndOfFile, true, true);
+        if (memo.UnderWay.Length > 0)
+        {
+            // In pieces of a size that a frame may have.
+            var offset = memo.Sent - (ulong)memo.UnderWay.Length;
+            foreach (var piece in memo.UnderWay.Chunk(ProtocolLimits.MaxOutputBytes))
+            {
+                _underWay.Enqueue((offset, piece));
+                offset += (ulong)piece.Length;
+            }
+        }
+    }
+
     private readonly Lock _lock = new();
     private readonly Queue<(ulong Offset, byte[] Data)> _underWay = new();
     private readonly SemaphoreSlim _callTurn = new(1, 1);
@@ -106,6 +123,18 @@ internal sealed class GuestStdin(bool open, Func<ExecutionInput, Task> send)
         {
             _suspended = true;
             _creditMayRepeat = true;
+        }
+    }
+
+    /// <summary>Where it stands, for a host that restores this guest.</summary>
+    public StdinMemo Remember()
+    {
+        lock (_lock)
+        {
+            // The first piece may be credited in part.
+            var bytes = _underWay.SelectMany(p => p.Data).ToArray();
+            var known = bytes.Length == 0 ? 0 : (int)Math.Min((ulong)bytes.Length, _sent - _credit);
+            return new StdinMemo(_open, _sent, _credit, _endOfFile, bytes[^known..]);
         }
     }
 

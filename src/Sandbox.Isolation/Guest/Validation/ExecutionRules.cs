@@ -13,8 +13,13 @@ internal sealed class ExecutionRules
     private readonly bool _hasStdin;
     private bool _stdinClosed;
 
-    public ExecutionRules(StartExecution request)
+    /// <param name="request">What was started.</param>
+    /// <param name="afterSeq">The last event that was accepted before, where an execution goes on from a restored machine.</param>
+    /// <param name="stdinClosed">Whether its end of input was among those.</param>
+    public ExecutionRules(StartExecution request, ulong afterSeq = 0, bool stdinClosed = false)
     {
+        LastSeq = afterSeq;
+        _stdinClosed = stdinClosed;
         _isCode = request.WhatCase == StartExecution.WhatOneofCase.Code;
         _hasPty = request.Command?.Pty is not null;
         _hasStdin = _hasPty || request.Command is { OpenStdin: true };

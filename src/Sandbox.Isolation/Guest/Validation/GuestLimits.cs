@@ -21,6 +21,9 @@ internal static class GuestLimits
     /// <summary>Pings under way at once.</summary>
     public const int MaxPings = 16;
 
+    /// <summary>How long a guest is waited for before its machine is stopped and saved. One that does not answer by then finds its way back by itself.</summary>
+    public static readonly TimeSpan Quiescence = TimeSpan.FromSeconds(2);
+
     /// <summary>MIME types in one result.</summary>
     public const int MaxResultTypes = 64;
 

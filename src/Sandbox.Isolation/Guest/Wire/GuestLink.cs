@@ -24,6 +24,9 @@ internal sealed class GuestLink : IAsyncDisposable
     /// <summary>How often the hello was sent.</summary>
     public int Attempts { get; private set; }
 
+    /// <summary>Bytes that have come since the handshake.</summary>
+    public long Received => _reader?.Received ?? 0;
+
     /// <summary>Ends with <see cref="RunAsync"/>.</summary>
     public Task Receiving { get; set; } = Task.CompletedTask;
 
@@ -85,6 +88,26 @@ internal sealed class GuestLink : IAsyncDisposable
 
         await writing.WaitAsync(cancellationToken).ConfigureAwait(false);
     }
+
+    /// <summary>Waits for the turn to write, which the caller then has until it calls <see cref="ReleaseTurn"/>.</summary>
+    public Task TakeTurnAsync() => _turn.WaitAsync();
+
+    /// <summary>Writes one frame in the turn that the caller has.</summary>
+    /// <exception cref="IOException">The stream is gone.</exception>
+    public async Task SendInTurnAsync(Frame frame)
+    {
+        try
+        {
+            await _writer.WriteAsync(frame, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is ObjectDisposedException or InvalidOperationException or OperationCanceledException)
+        {
+            throw new IOException("The byte channel is closed.", e);
+        }
+    }
+
+    /// <summary>Lets the others write again.</summary>
+    public void ReleaseTurn() => _turn.Release();
 
     /// <summary>Hands every frame to <paramref name="dispatch"/> until the stream ends or a rule is broken. Never throws.</summary>
     public async Task<LinkEnd> RunAsync(Action<Frame> dispatch)

@@ -8,6 +8,10 @@ internal sealed class ReadAheadStream(Stream inner, ReadOnlyMemory<byte> first) 
 {
     private readonly byte[] _block = new byte[32 * 1024];
     private ReadOnlyMemory<byte> _ready = first;
+    private long _received;
+
+    /// <summary>Bytes that have come so far.</summary>
+    public long Received => Interlocked.Read(ref _received);
 
     /// <summary>The channel has no more bytes to give.</summary>
     public bool Ended { get; private set; }
@@ -38,6 +42,7 @@ internal sealed class ReadAheadStream(Stream inner, ReadOnlyMemory<byte> first) 
             // Large reads go straight to their place.
             var target = buffer.Length >= _block.Length ? buffer : _block;
             var got = await inner.ReadAsync(target, cancellationToken).ConfigureAwait(false);
+            Interlocked.Add(ref _received, got);
             if (got == 0)
             {
                 Ended = true;

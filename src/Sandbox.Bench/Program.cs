@@ -1,0 +1,3 @@
+using Sandbox.Bench;
+
+return await CommandLine.InvokeAsync(args);

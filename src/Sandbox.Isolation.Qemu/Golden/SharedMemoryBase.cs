@@ -1,0 +1,168 @@
+using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Qemu.Machine;
+
+namespace Sandbox.Isolation.Qemu.Golden;
+
+/// <summary>The memory that a machine maps privately: a golden snapshot's, or that of a saved machine from which several are restored.</summary>
+/// <param name="Memory">What is mapped.</param>
+/// <param name="Golden">What saved machines are differences from.</param>
+/// <param name="Replaced">Pages of <paramref name="Memory"/> that are not the golden ones, ascending.</param>
+internal sealed record SharedMemoryBase(SealedMemory Memory, LoadedGolden Golden, long[] Replaced)
+{
+    /// <summary>A golden snapshot's own.</summary>
+    public static SharedMemoryBase Of(LoadedGolden golden) => new(golden.Memory, golden, []);
+
+    /// <summary>A saved machine's: the golden pages and its own, in one sealed memory.</summary>
+    public static async Task<SharedMemoryBase> BuildAsync(LoadedGolden golden, IMachineSource source, CancellationToken cancellationToken)
+    {
+        List<long> replaced = [];
+        var zeros = new byte[MachineBlock.MemoryBlock];
+        var memory = await SealedMemory.CreateAsync(golden.Memory.Size, async file =>
+        {
+            SparseFile.CopyData(golden.Memory.File, file, golden.Memory.Size);
+            await foreach (var block in SourceRules.MemoryOf(source, cancellationToken))
+            {
+                RandomAccess.Write(file, (block.Data.IsEmpty ? zeros : block.Data).Span, block.Index * MachineBlock.MemoryBlock);
+                replaced.Add(block.Index);
+            }
+        });
+        return new SharedMemoryBase(memory, golden, [.. replaced]);
+    }
+}
+
+/// <summary>
+/// Memories of saved machines from which several are restored, one for each name. Each lives as long as a machine that maps it, and a little longer, for the next.
+/// </summary>
+internal sealed class SharedMemoryBases(TimeSpan linger)
+{
+    private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (SemaphoreSlim Turn, int Waiting)> _turns = new(StringComparer.Ordinal);
+    private readonly Lock _lock = new();
+
+    /// <summary>The memory with a name, made by <paramref name="build"/> if it is not there. One caller makes it; if it fails, the next one tries.</summary>
+    public async Task<Lease> RentAsync(string name, Func<CancellationToken, Task<SharedMemoryBase>> build, CancellationToken cancellationToken)
+    {
+        SemaphoreSlim turn;
+        lock (_lock)
+        {
+            var (known, waiting) = _turns.GetValueOrDefault(name);
+            turn = known ?? new SemaphoreSlim(1, 1);
+            _turns[name] = (turn, waiting + 1);
+        }
+
+        try
+        {
+            await turn.WaitAsync(cancellationToken);
+            try
+            {
+                if (Find(name) is { } found)
+                {
+                    return found;
+                }
+
+                var made = new Entry(await build(cancellationToken), name);
+                lock (_lock)
+                {
+                    _entries[name] = made;
+                    return Hold(made);
+                }
+            }
+            finally
+            {
+                turn.Release();
+            }
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                var (_, waiting) = _turns[name];
+                if (waiting == 1)
+                {
+                    _turns.Remove(name);
+                }
+                else
+                {
+                    _turns[name] = (turn, waiting - 1);
+                }
+            }
+        }
+    }
+
+    private Lease? Find(string name)
+    {
+        lock (_lock)
+        {
+            return _entries.TryGetValue(name, out var entry) ? Hold(entry) : null;
+        }
+    }
+
+    private Lease Hold(Entry entry)
+    {
+        lock (_lock)
+        {
+            entry.Users++;
+            return new Lease(this, entry);
+        }
+    }
+
+    private void Release(Entry entry)
+    {
+        lock (_lock)
+        {
+            if (--entry.Users > 0)
+            {
+                return;
+            }
+        }
+
+        _ = Task.Delay(linger).ContinueWith(_ => RemoveUnused(entry), TaskScheduler.Default);
+    }
+
+    private void RemoveUnused(Entry entry)
+    {
+        lock (_lock)
+        {
+            if (entry.Users > 0 || !ReferenceEquals(_entries.GetValueOrDefault(entry.Name), entry))
+            {
+                return;
+            }
+
+            _entries.Remove(entry.Name);
+        }
+
+        entry.Base.Memory.Dispose();
+    }
+
+    /// <summary>One memory, for as long as this is not disposed.</summary>
+    public sealed class Lease : IDisposable
+    {
+        private readonly SharedMemoryBases _owner;
+        private readonly Entry _entry;
+        private int _disposed;
+
+        internal Lease(SharedMemoryBases owner, Entry entry) => (_owner, _entry) = (owner, entry);
+
+        public SharedMemoryBase Base => _entry.Base;
+
+        /// <summary>A second one.</summary>
+        public Lease Again() => _owner.Hold(_entry);
+
+        public void Dispose()
+        {
+            if (Interlocked.Exchange(ref _disposed, 1) == 0)
+            {
+                _owner.Release(_entry);
+            }
+        }
+    }
+
+    internal sealed class Entry(SharedMemoryBase memory, string name)
+    {
+        public SharedMemoryBase Base => memory;
+
+        public string Name => name;
+
+        public int Users { get; set; }
+    }
+}
