@@ -60,7 +60,7 @@ internal sealed class CrashRun(CrashTarget target, int seed, Action<string> say)
             await truth.LookAsync();
             await truth.BringAllBackAsync();
             await truth.RemoveAllAsync();
-            say($"seed {seed}: done after {clock.Elapsed.TotalSeconds:0} s");
+            say($"seed {seed}: all brought back and removed after {clock.Elapsed.TotalSeconds:0} s");
         }
         catch (Exception e)
         {

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using Sandbox.EndToEnd.Tests.Harness;
 
@@ -20,10 +21,16 @@ internal abstract class CrashTarget : IAsyncDisposable
     /// <summary>How long a session may take to leave a transitional state once a server is ready.</summary>
     public abstract TimeSpan Patience { get; }
 
+    /// <summary>A file in a session that is written and read.</summary>
+    public abstract string FilePath { get; }
+
     /// <summary>How long after the launch a server that is killed while it starts is killed, at most.</summary>
-    public TimeSpan LongestStart { get; } = TimeSpan.FromMilliseconds(1800);
+    public virtual TimeSpan LongestStart => TimeSpan.FromMilliseconds(1800);
 
     public abstract SandboxServer Prepare();
+
+    /// <summary>When the next life ends.</summary>
+    public abstract KillPlan Plan(Random random);
 
     public abstract JsonObject NewSession();
 
@@ -33,8 +40,11 @@ internal abstract class CrashTarget : IAsyncDisposable
 
     public abstract JsonObject Count(int lines, int milliseconds);
 
-    /// <summary>How far a program of <see cref="Count"/> counts, by the words of its title.</summary>
-    public abstract int LinesIn(string[] title);
+    /// <summary>Whether an execution of this title is one of <see cref="Count"/>.</summary>
+    public abstract bool IsCount(string title);
+
+    /// <summary>How far a program of <see cref="Count"/> counts, by its title.</summary>
+    public abstract int LinesIn(string title);
 
     /// <summary>What <see cref="Get"/> has said: the value, or <see langword="null"/>.</summary>
     public abstract int? ValueIn(JsonNode output);
@@ -49,6 +59,34 @@ internal abstract class CrashTarget : IAsyncDisposable
     {
         Directory.Delete(Root, recursive: true);
         return ValueTask.CompletedTask;
+    }
+
+    /// <summary>Records of owners in the directories of machines, but those of the warm pool's.</summary>
+    protected static IEnumerable<(string Session, string What)> RecordsBelow(string directory)
+    {
+        foreach (var machine in Directory.Exists(directory) ? Directory.EnumerateDirectories(directory, "vm-*", SearchOption.AllDirectories) : [])
+        {
+            var session = "?";
+            try
+            {
+                var record = JsonNode.Parse(File.ReadAllBytes(Path.Combine(machine, "owner.json")))!;
+                session = (record["Owner"] ?? record)["SessionId"]?.ToString() ?? "?";
+            }
+            catch (Exception e) when (e is IOException or JsonException && !Directory.Exists(machine))
+            {
+                // Removed meanwhile.
+                continue;
+            }
+            catch (Exception e) when (e is IOException or JsonException)
+            {
+                // Cut off, or just being made.
+            }
+
+            if (session.Length > 0)
+            {
+                yield return (session, "there is " + machine);
+            }
+        }
     }
 
     protected static int? Number(string? text) => int.TryParse(text?.Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;

@@ -7,13 +7,17 @@ internal sealed class KillPlan
     private readonly TimeSpan _delay;
     private int _left;
 
-    public KillPlan(Random random)
+    /// <param name="random">Chooses.</param>
+    /// <param name="operations">After the beginning of one of the first so many operations.</param>
+    /// <param name="shortly">At most so many milliseconds after it.</param>
+    /// <param name="longest">At most so many milliseconds after the beginning of the life.</param>
+    public KillPlan(Random random, int operations, int shortly, int longest)
     {
-        _left = random.Next(1, 9);
+        _left = random.Next(1, operations + 1);
 
-        // Most operations of this backend are over in some milliseconds, but the first of each kind in a process takes ten times as long.
-        _delay = TimeSpan.FromMilliseconds(random.Next(4) == 0 ? random.Next(400) : random.Next(80));
-        Longest = TimeSpan.FromMilliseconds(random.Next(500, 4000));
+        // The first operation of each kind in a process takes ten times as long as those that follow.
+        _delay = TimeSpan.FromMilliseconds(random.Next(random.Next(4) == 0 ? 5 * shortly : shortly));
+        Longest = TimeSpan.FromMilliseconds(random.Next(longest / 8, longest));
     }
 
     private TimeSpan Longest { get; }

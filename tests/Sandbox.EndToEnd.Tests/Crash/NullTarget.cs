@@ -12,7 +12,9 @@ internal sealed class NullTarget : CrashTarget
 
     public override int Workers => 5;
 
-    public override TimeSpan Patience => TimeSpan.FromSeconds(30);
+    public override TimeSpan Patience => TimeSpan.FromSeconds(60);
+
+    public override string FilePath => "/f";
 
     private string Live => Path.Combine(Root, "live");
 
@@ -32,6 +34,8 @@ internal sealed class NullTarget : CrashTarget
         return SandboxServer.Prepare(DataDirectory, "--config", config);
     }
 
+    public override KillPlan Plan(Random random) => new(random, operations: 8, shortly: 80, longest: 4000);
+
     public override JsonObject NewSession() => new() { ["template"] = "null", ["untrusted"] = false, ["idleTimeoutSeconds"] = 3600 };
 
     public override JsonObject Set(int value) => Run("set", "v", value.ToString(CultureInfo.InvariantCulture));
@@ -40,14 +44,16 @@ internal sealed class NullTarget : CrashTarget
 
     public override JsonObject Count(int lines, int milliseconds) => Run("tick", lines.ToString(CultureInfo.InvariantCulture), milliseconds.ToString(CultureInfo.InvariantCulture));
 
-    public override int LinesIn(string[] title) => int.Parse(title[1], CultureInfo.InvariantCulture);
+    public override bool IsCount(string title) => title.StartsWith("tick ", StringComparison.Ordinal);
+
+    public override int LinesIn(string title) => int.Parse(title.Split(' ')[1], CultureInfo.InvariantCulture);
 
     public override int? ValueIn(JsonNode output) => Number(Stdout(output));
 
     /// <summary>Open files that stand for living machines, and records of owners: of a session, not of the warm pool.</summary>
     public override IEnumerable<(string Session, string What)> Machines(int serverId)
     {
-        foreach (var file in Directory.EnumerateFiles($"/proc/{serverId}/fd").Select(f => File.ResolveLinkTarget(f, returnFinalTarget: false)?.FullName ?? ""))
+        foreach (var file in Directory.EnumerateFiles($"/proc/{serverId}/fd").Select(TargetOf))
         {
             if (file.StartsWith(Live + "/", StringComparison.Ordinal) && file.EndsWith(".live", StringComparison.Ordinal))
             {
@@ -55,12 +61,9 @@ internal sealed class NullTarget : CrashTarget
             }
         }
 
-        foreach (var record in Directory.Exists(Path.Combine(Live, "machines")) ? Directory.EnumerateFiles(Path.Combine(Live, "machines"), "owner.json", SearchOption.AllDirectories) : [])
+        foreach (var record in RecordsBelow(Path.Combine(Live, "machines")))
         {
-            if (JsonNode.Parse(File.ReadAllBytes(record)) is { } owner && owner["SessionId"]?.ToString() is { Length: > 0 } session)
-            {
-                yield return (session, "a record of its machine is there: " + record);
-            }
+            yield return record;
         }
     }
 
@@ -68,6 +71,19 @@ internal sealed class NullTarget : CrashTarget
     {
         var file = Path.Combine(Live, "violations.log");
         return File.Exists(file) ? File.ReadAllText(file) : null;
+    }
+
+    private static string TargetOf(string link)
+    {
+        try
+        {
+            return File.ResolveLinkTarget(link, returnFinalTarget: false)?.FullName ?? "";
+        }
+        catch (IOException)
+        {
+            // Closed meanwhile.
+            return "";
+        }
     }
 
     private static JsonObject Run(params string[] words) => new() { ["argv"] = JsonSerializer.SerializeToNode(words) };

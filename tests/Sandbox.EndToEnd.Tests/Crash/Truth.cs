@@ -209,8 +209,11 @@ internal sealed class Truth(CrashTarget target, Workload workload, SandboxServer
         var listed = await _client.GetAsync($"/v1/sessions/{session.Id}/executions?limit=1000", session);
         foreach (var continuation in listed.Body["executions"]!.AsArray().Where(e => e!["continuedFrom"] is not null && session.Executions.TrueForAll(k => k.Id != e["id"]!.ToString())))
         {
-            var words = continuation!["title"]!.ToString().Split(' ');
-            session.Executions.Add(new KnownExecution(continuation["id"]!.ToString(), target.LinesIn(words)) { IsContinuation = true });
+            var title = continuation!["title"]!.ToString();
+            if (target.IsCount(title))
+            {
+                session.Executions.Add(new KnownExecution(continuation["id"]!.ToString(), target.LinesIn(title)) { IsContinuation = true });
+            }
         }
 
         var deadline = DateTime.UtcNow + target.Patience;

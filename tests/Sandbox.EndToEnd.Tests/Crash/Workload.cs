@@ -13,7 +13,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     private readonly ConcurrentBag<string> _unansweredCreates = [];
     private readonly ConcurrentBag<(KnownSession Session, string Key)> _unansweredForks = [];
     private CancellationTokenSource _life = new();
-    private KillPlan _plan = new(random);
+    private KillPlan _plan = target.Plan(random);
     private List<Task> _workers = [];
     private int _value;
     private int _serial;
@@ -28,7 +28,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     /// <summary>Works until the plan says that the server is to be killed. Calls under way are left to break.</summary>
     public async Task LiveAsync()
     {
-        _plan = new KillPlan(random);
+        _plan = target.Plan(random);
         _life = new CancellationTokenSource();
         _workers = [.. Enumerable.Range(0, target.Workers).Select(_ => Task.Run(WorkAsync))];
         var failed = Task.WhenAny(_workers.Select(FaultAsync));
@@ -169,7 +169,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     public async Task ReadFileAsync(KnownSession session)
     {
         using var waking = session.Waking();
-        var answer = await client.GetAsync($"/v1/sessions/{session.Id}/files/content?path=/f", session);
+        var answer = await client.GetAsync($"/v1/sessions/{session.Id}/files/content?path={target.FilePath}", session);
         if (answer.Done || answer.Status == 404)
         {
             session.Read(session.File, answer.Done ? int.Parse(answer.Body["text"]!.ToString(), CultureInfo.InvariantCulture) : KnownSession.Absent, "file");
@@ -180,7 +180,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     {
         var value = Interlocked.Increment(ref _value);
         using var waking = session.Waking();
-        var answer = await client.PutAsync($"/v1/sessions/{session.Id}/files/content?path=/f", Encoding.ASCII.GetBytes($"{value}"), session);
+        var answer = await client.PutAsync($"/v1/sessions/{session.Id}/files/content?path={target.FilePath}", Encoding.ASCII.GetBytes($"{value}"), session);
         session.Note($"the file was to be {value}");
         if (answer.Outcome != Outcome.Refused)
         {
