@@ -104,6 +104,15 @@ internal sealed partial class SessionGrain
             {
                 var saved = await AskMachineAsync(mine, vm => vm.SaveAsync(mine.Generation, new MicroVmSave { SnapshotId = pending.Id, ParentId = mine.Checkpoints.LastOrDefault()?.Id }));
                 taken = Complete(pending, mine, saved);
+                await _session.UpdateAsync(d => d.IsFinal
+                    ? throw SandboxException.Conflict($"Session '{Id}' ended while the checkpoint was taken.")
+                    : d with
+                    {
+                        Checkpoints = [.. d.Checkpoints, taken = taken with { Number = d.LastCheckpoint + 1 }],
+                        LastCheckpoint = d.LastCheckpoint + 1,
+                        Loose = [.. d.Loose.Where(l => l != pending.Id)],
+                        Keys = Idempotency.Add(d.Keys, key, operation, fingerprint, pending.Id),
+                    });
             }
             catch
             {
@@ -112,15 +121,6 @@ internal sealed partial class SessionGrain
                 throw;
             }
 
-            await _session.UpdateAsync(d => d.IsFinal
-                ? throw SandboxException.Conflict($"Session '{Id}' ended while the checkpoint was taken.")
-                : d with
-                {
-                    Checkpoints = [.. d.Checkpoints, taken = taken with { Number = d.LastCheckpoint + 1 }],
-                    LastCheckpoint = d.LastCheckpoint + 1,
-                    Loose = [.. d.Loose.Where(l => l != pending.Id)],
-                    Keys = Idempotency.Add(d.Keys, key, operation, fingerprint, pending.Id),
-                });
             _savingId = null;
             await QuietlyAsync(PruneAsync, "removing old checkpoints");
             return taken;

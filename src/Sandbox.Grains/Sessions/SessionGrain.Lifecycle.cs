@@ -179,7 +179,13 @@ internal sealed partial class SessionGrain
         }
 
         await QuietlyAsync(DropSnapshotsAsync, "deleting its snapshots");
-        await QuietlyAsync(() => IndexShard(Document.Tenant).RemoveAsync(Id), "taking the session out of the index");
+        await QuietlyAsync(
+            async () =>
+            {
+                await IndexShard(Document.Tenant).RemoveAsync(Id);
+                await _session.UpdateAsync(d => d.Unlisted ? d : d with { Unlisted = true });
+            },
+            "taking the session out of the index");
         await QuietlyAsync(ArmReminderAsync, "arming the reminder");
     }
 

@@ -11,10 +11,13 @@ internal sealed partial class SessionGrain
     private long _verified;
     private Task? _verifying;
 
-    public async Task OnMicroVmEndedAsync(long generation, string reason) => await BeginRecoveryAsync(generation, reason);
+    public async Task OnMicroVmEndedAsync(long generation, string reason) => await BeginRecoveryAsync(generation, reason, byItself: true);
 
-    /// <summary>A microVM was lost. Stored as Resuming first; then the session is brought back beside the calls, or fails if that happens too often.</summary>
-    private async Task BeginRecoveryAsync(long generation, string reason)
+    /// <summary>
+    /// A microVM was lost. Stored as Resuming first; then the session is brought back beside the calls, or fails if it happens too often that the machine ends by itself. That its host was restarted, or is away, is no
+    /// fault of the session's: a server that is restarted some times in a row must not cost its sessions their lives.
+    /// </summary>
+    private async Task BeginRecoveryAsync(long generation, string reason, bool byItself)
     {
         var now = Now;
         var loop = false;
@@ -25,8 +28,8 @@ internal sealed partial class SessionGrain
                 return d;
             }
 
-            var losses = d.Losses.Where(l => now - l < _options.CrashLoopWindow).Append(now).ToList();
-            loop = losses.Count >= _options.CrashLoopLimit;
+            var losses = d.Losses.Where(l => now - l < _options.CrashLoopWindow).Concat(byItself ? [now] : []).ToList();
+            loop = byItself && losses.Count >= _options.CrashLoopLimit;
             return loop ? d with { Losses = losses } : SessionStateMachine.Move(d, SessionState.Resuming, reason, now) with { Losses = losses, Resume = null };
         });
         _verified = 0;
@@ -122,7 +125,7 @@ internal sealed partial class SessionGrain
                     return;
                 }
 
-                await BeginRecoveryAsync(d.Generation, $"its microVM does not run any more on host {d.HostId}: the host was restarted");
+                await BeginRecoveryAsync(d.Generation, $"its microVM does not run any more on host {d.HostId}: the host was restarted", byItself: false);
                 return;
             }
             catch (Exception e)
@@ -134,7 +137,7 @@ internal sealed partial class SessionGrain
             }
         }
 
-        await BeginRecoveryAsync(d.Generation, $"its host {d.HostId} cannot be reached: {problem}");
+        await BeginRecoveryAsync(d.Generation, $"its host {d.HostId} cannot be reached: {problem}", byItself: false);
     }
 
     /// <summary>Asks the microVM something; translates what is not a <see cref="SandboxException"/>, and looks at the machine again before its next use if it was not there.</summary>

@@ -13,7 +13,9 @@ internal sealed partial class SessionGrain
     private async Task BringBackFromDiskAsync()
     {
         var host = Document.HostId!;
-        var begun = Document.StateChangedAt;
+
+        // Not since the state changed: while no server ran nobody looked, and a host that comes up with this silo is not away.
+        var begun = Now;
         var failures = 0;
         while (Document is { State: SessionState.Resuming, Resume: null })
         {

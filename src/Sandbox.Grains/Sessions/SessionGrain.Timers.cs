@@ -36,6 +36,9 @@ internal sealed partial class SessionGrain
         }
 
         _ticking = true;
+
+        // A timer runs for nobody, or for whoever's call began it; what it does is the system's business.
+        TenantContext.Set(TenantContext.System);
         try
         {
             await QuietlyAsync(CheckClockAsync, "looking at the clock");
@@ -183,7 +186,7 @@ internal sealed partial class SessionGrain
         return this.RegisterOrUpdateReminder(ReminderName, due < ReminderFloor ? ReminderFloor : due > ReminderCeiling ? ReminderCeiling : due, ReminderPeriod);
     }
 
-    private static bool HoldsSomething(SessionDocument d) => d.HostsUsed.Count > 0 || d.Loose.Count > 0 || d.Checkpoints.Count > 0;
+    private static bool HoldsSomething(SessionDocument d) => !d.Unlisted || d.HostsUsed.Count > 0 || d.Loose.Count > 0 || d.Checkpoints.Count > 0;
 
     private static DateTimeOffset Min(DateTimeOffset a, DateTimeOffset b) => a < b ? a : b;
 

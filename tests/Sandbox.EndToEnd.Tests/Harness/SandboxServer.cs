@@ -51,10 +51,13 @@ public sealed class SandboxServer : IAsyncDisposable
     /// <summary>Path of the program under test, beside the tests.</summary>
     public static string Program { get; } = Path.Combine(AppContext.BaseDirectory, "sandbox");
 
+    /// <summary>One that is not started yet.</summary>
+    public static SandboxServer Prepare(string? dataDirectory = null, params string[] arguments) => new(
+        dataDirectory ?? Directory.CreateTempSubdirectory("sandbox-e2e-").FullName, dataDirectory is null, Loopback.FreePort(), arguments);
+
     public static async Task<SandboxServer> StartAsync(string? dataDirectory = null, params string[] arguments)
     {
-        var server = new SandboxServer(
-            dataDirectory ?? Directory.CreateTempSubdirectory("sandbox-e2e-").FullName, dataDirectory is null, Loopback.FreePort(), arguments);
+        var server = Prepare(dataDirectory, arguments);
         try
         {
             await server.RestartAsync();
@@ -71,6 +74,13 @@ public sealed class SandboxServer : IAsyncDisposable
     /// <summary>Starts the program (again) on the same data and address, and waits until it is ready for sessions.</summary>
     public async Task RestartAsync()
     {
+        Launch();
+        await WaitUntilReadyAsync();
+    }
+
+    /// <summary>Starts the program without waiting for it.</summary>
+    public void Launch()
+    {
         var start = new ProcessStartInfo(Program) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
         foreach (var argument in (string[])["serve", "--dev", "--urls", Url.ToString().TrimEnd('/'), "--data", DataDirectory, .. _arguments])
         {
@@ -82,11 +92,14 @@ public sealed class SandboxServer : IAsyncDisposable
         _process.ErrorDataReceived += (_, e) => Append(e.Data);
         _process.BeginOutputReadLine();
         _process.BeginErrorReadLine();
+    }
 
+    public async Task WaitUntilReadyAsync()
+    {
         var clock = Stopwatch.StartNew();
         while (true)
         {
-            if (_process.HasExited)
+            if (_process!.HasExited)
             {
                 Assert.Fail($"The server ended with {_process.ExitCode} before it was ready:\n{Log}");
             }
@@ -109,7 +122,7 @@ public sealed class SandboxServer : IAsyncDisposable
                 Assert.Fail($"The server was not ready after {StartDeadline}:\n{Log}");
             }
 
-            await Task.Delay(100);
+            await Task.Delay(25);
         }
     }
 

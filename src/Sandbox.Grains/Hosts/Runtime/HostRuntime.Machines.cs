@@ -253,6 +253,7 @@ internal sealed partial class HostRuntime
             }
 
             await Task.WhenAll(machine.Pumps.Values).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await EndSaveAsync(machine);
         }
         else
         {

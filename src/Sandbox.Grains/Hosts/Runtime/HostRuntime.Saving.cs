@@ -218,6 +218,23 @@ internal sealed partial class HostRuntime
         }
     }
 
+    /// <summary>The machine has ended: a save of it that is still written must come to its end first. Committed after its session has forgotten it, a snapshot would stay for ever.</summary>
+    private async Task EndSaveAsync(LiveMicroVm machine)
+    {
+        MachineSave? save;
+        lock (_gate)
+        {
+            // From now on no other begins: the machine has ended.
+            save = machine.Save;
+        }
+
+        if (save is not null)
+        {
+            await save.GivingUp.CancelAsync();
+            await ((Task)save.Task).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
     private async Task DeleteQuietlyAsync(LiveMicroVm machine, string snapshotId)
     {
         try

@@ -98,6 +98,9 @@ internal sealed record SessionDocument
     /// <summary>Its machine can be saved with its memory.</summary>
     [Id(40)] public bool CanSave { get; init; }
 
+    /// <summary>It has ended and is out of its tenant's index.</summary>
+    [Id(41)] public bool Unlisted { get; init; }
+
     public DateTimeOffset ExpiresAt => CreatedAt + MaxLifetime;
 
     public bool IsFinal => State is SessionState.Terminated or SessionState.Failed;
