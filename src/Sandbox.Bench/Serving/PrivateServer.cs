@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Globalization;
+using System.Security.Cryptography;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
@@ -57,6 +58,14 @@ internal sealed class PrivateServer : IAsyncDisposable
             ["development"] = "true",
             ["maxMicroVms"] = "64",
         };
+        if (settings.ContainsKey("redis"))
+        {
+            // A cluster is told where its hosts share snapshots and under which key, be it a cluster of one.
+            all["snapshotDirectory"] = Path.Combine(directory, "snapshots");
+            all["snapshotKeyFile"] = Path.Combine(directory, "snapshot.key");
+            await File.WriteAllBytesAsync(all["snapshotKeyFile"], RandomNumberGenerator.GetBytes(32), cancellationToken);
+        }
+
         foreach (var (name, value) in settings)
         {
             all[name] = value;
