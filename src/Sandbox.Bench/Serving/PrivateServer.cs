@@ -58,6 +58,12 @@ internal sealed class PrivateServer : IAsyncDisposable
             ["development"] = "true",
             ["maxMicroVms"] = "64",
         };
+        if (settings.ContainsKey("nullBackend"))
+        {
+            // It writes a template of its own, which other backends cannot use: not among the images of this machine.
+            all["imageRoot"] = Path.Combine(directory, "images");
+        }
+
         if (settings.ContainsKey("redis"))
         {
             // A cluster is told where its hosts share snapshots and under which key, be it a cluster of one.
