@@ -125,6 +125,14 @@ internal sealed partial class SessionGrain
                     return;
                 }
 
+                if (await IsAwayAsync(d.HostId!))
+                {
+                    // Its machines are gone because it is being stopped, most likely with this silo: whoever comes after it brings the session back.
+                    problem = "it is being stopped";
+                    await Task.Delay(_options.RetryDelay);
+                    continue;
+                }
+
                 await BeginRecoveryAsync(d.Generation, $"its microVM does not run any more on host {d.HostId}: the host was restarted", byItself: false);
                 return;
             }
