@@ -155,6 +155,7 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
             if (response.ResultCase == Response.ResultOneofCase.Started && _executions.TryGetValue(stream, out var execution))
             {
                 execution.Events.Open();
+                execution.Answered();
             }
         }
         else if (Interlocked.Increment(ref _underWay) > MaxUnderWay)
