@@ -155,6 +155,7 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
             if (response.ResultCase == Response.ResultOneofCase.Started && _executions.TryGetValue(stream, out var execution))
             {
                 execution.Events.Open();
+                execution.Answered();
             }
         }
         else if (Interlocked.Increment(ref _underWay) > MaxUnderWay)
@@ -289,7 +290,11 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
     private async Task<Response> ReseedAsync(Reseed request)
     {
         Identity.Apply(request, ownsMachine);
-        await _contexts.ReseedAsync(request.Entropy.ToByteArray()).ConfigureAwait(false);
+        if (!request.KeepInterpreters)
+        {
+            await _contexts.ReseedAsync(request.Entropy.ToByteArray()).ConfigureAwait(false);
+        }
+
         return new Response { Empty = new Empty() };
     }
 

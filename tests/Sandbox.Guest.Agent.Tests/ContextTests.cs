@@ -228,8 +228,23 @@ public sealed class ContextTests : IAsyncLifetime
         Assert.Equal(first.Split(' ')[0], third.Split(' ')[0]);
     }
 
-    private Task ReseedAsync(byte fill) =>
-        _guest.AskAsync(new Request { Reseed = new Reseed { Entropy = Google.Protobuf.ByteString.CopyFrom(Enumerable.Repeat(fill, 32).ToArray()), UnixNanos = 1 } });
+    [Fact]
+    public async Task A_reseed_may_leave_the_interpreters_as_they_are()
+    {
+        const string Draw = "echo $RANDOM$RANDOM$RANDOM";
+        await ContextAsync("c", "bash");
+        await ReseedAsync(1);
+        var first = (await _guest.RunCodeAsync("c", Draw)).Stdout;
+        await ReseedAsync(1);
+        await ReseedAsync(2, keepInterpreters: true);
+        Assert.Equal(first, (await _guest.RunCodeAsync("c", Draw)).Stdout);
+    }
+
+    private Task ReseedAsync(byte fill, bool keepInterpreters = false) =>
+        _guest.AskAsync(new Request
+        {
+            Reseed = new Reseed { Entropy = Google.Protobuf.ByteString.CopyFrom(Enumerable.Repeat(fill, 32).ToArray()), UnixNanos = 1, KeepInterpreters = keepInterpreters },
+        });
 
     private Task PythonAsync() => ContextAsync("py", "python");
 

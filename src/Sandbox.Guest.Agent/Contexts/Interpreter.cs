@@ -208,6 +208,9 @@ internal sealed class Interpreter
 
     private unsafe void Reap()
     {
+        // Its start takes so long that this does not count.
+        Cgroup.Prepare();
+
         ProcessEnd end;
         Native.Wait(Pid, &end);
         lock (_lock)

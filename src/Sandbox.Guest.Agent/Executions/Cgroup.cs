@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Globalization;
+using System.Text;
 using Sandbox.Guest.Agent.Platform;
 
 namespace Sandbox.Guest.Agent.Executions;
@@ -11,12 +12,15 @@ namespace Sandbox.Guest.Agent.Executions;
 internal sealed class Cgroup
 {
     private const string Root = "/sys/fs/cgroup/sandbox";
-    private static readonly bool Usable = Prepare();
+    private static readonly bool Usable = PrepareRoot();
 
     /// <summary>Cgroups in which a background process outlived its execution; removed once it has ended.</summary>
     private static readonly ConcurrentQueue<string> Lingering = new();
 
     private static int _next;
+
+    /// <summary>One that nothing has run in yet: making it takes the kernel longer than anything else at a start.</summary>
+    private static Cgroup? _spare;
 
     private readonly string? _directory;
 
@@ -46,13 +50,36 @@ internal sealed class Cgroup
             return new Cgroup(null);
         }
 
+        // Root in the guest may have removed it meanwhile.
+        return Interlocked.Exchange(ref _spare, null) is { } spare && Directory.Exists(spare._directory) ? spare : Make();
+    }
+
+    /// <summary>Makes the one that the next start will take, and removes those whose last process has ended. For moments when nobody waits.</summary>
+    public static void Prepare()
+    {
+        if (!Usable)
+        {
+            return;
+        }
+
         Sweep();
-        var directory = Root + "/e" + Interlocked.Increment(ref _next).ToString(CultureInfo.InvariantCulture);
-        Directory.CreateDirectory(directory);
-        Put(directory, "memory.max", MemoryLimit.ToString(CultureInfo.InvariantCulture));
-        Put(directory, "memory.oom.group", "1");
-        Put(directory, "pids.max", ProcessLimit.ToString(CultureInfo.InvariantCulture));
-        return new Cgroup(directory);
+        if (Volatile.Read(ref _spare) is not null)
+        {
+            return;
+        }
+
+        try
+        {
+            var made = Make();
+            if (Interlocked.CompareExchange(ref _spare, made, null) is not null)
+            {
+                made.Remove();
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The next start tries again, and says why it cannot.
+        }
     }
 
     /// <summary>A descriptor of the cgroup, for the caller to close, or -1.</summary>
@@ -112,6 +139,16 @@ internal sealed class Cgroup
         }
     }
 
+    private static Cgroup Make()
+    {
+        var directory = Root + "/e" + Interlocked.Increment(ref _next).ToString(CultureInfo.InvariantCulture);
+        Directory.CreateDirectory(directory);
+        Put(directory, "memory.max", MemoryLimit.ToString(CultureInfo.InvariantCulture));
+        Put(directory, "memory.oom.group", "1");
+        Put(directory, "pids.max", ProcessLimit.ToString(CultureInfo.InvariantCulture));
+        return new Cgroup(directory);
+    }
+
     private static void Sweep()
     {
         for (var i = Math.Min(Lingering.Count, 16); i > 0 && Lingering.TryDequeue(out var directory); i--)
@@ -140,7 +177,7 @@ internal sealed class Cgroup
         }
     }
 
-    private static bool Prepare()
+    private static bool PrepareRoot()
     {
         try
         {
@@ -167,29 +204,38 @@ internal sealed class Cgroup
         }
     }
 
+    // Plain calls: .NET's files ask for their kind, length and locks first, which is most of the work here.
     private static bool Put(string directory, string file, string value)
     {
-        try
-        {
-            File.WriteAllText(directory + "/" + file, value);
-            return true;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        var fd = Native.Open(directory + "/" + file, Native.WriteOnly | Native.CloseOnExec, 0);
+        if (fd < 0)
         {
             return false;
         }
+
+        var written = Descriptors.Write(fd, Encoding.ASCII.GetBytes(value));
+        Native.Close(fd);
+        return written;
     }
 
     private string Get(string file)
     {
-        try
-        {
-            return _directory is null ? "" : File.ReadAllText(_directory + "/" + file).Trim();
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        var fd = _directory is null ? -1 : Native.Open(_directory + "/" + file, Native.CloseOnExec, 0);
+        if (fd < 0)
         {
             return "";
         }
+
+        // The list of processes may be long; the rest fits the first piece.
+        var text = new StringBuilder();
+        Span<byte> buffer = stackalloc byte[2048];
+        while (Descriptors.Read(fd, buffer) is > 0 and var n)
+        {
+            text.Append(Encoding.ASCII.GetString(buffer[..n]));
+        }
+
+        Native.Close(fd);
+        return text.ToString().Trim();
     }
 
     private long Counter(string file, string prefix)

@@ -39,11 +39,21 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
         }
 
         Pid = (uint)_pid;
-        new Thread(WaitForEnd, 128 * 1024) { IsBackground = true, Name = "wait" }.Start();
         if (Request.TimeoutMs > 0)
         {
             _ = EndAfterTimeoutAsync();
         }
+    }
+
+    public override void Answered()
+    {
+        // Until now it has been waited for by nobody, so that its process id is its own, and its pipes hold what it said.
+        foreach (var reader in _readers)
+        {
+            reader.Start();
+        }
+
+        new Thread(WaitForEnd, 128 * 1024) { IsBackground = true, Name = "wait" }.Start();
     }
 
     public override void Signal(int number)
@@ -235,7 +245,10 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
             CpuMs = Math.Max(_cgroup.CpuMilliseconds, (ulong)end.CpuMilliseconds),
             PeakMemoryBytes = Math.Max(_cgroup.PeakMemory, (ulong)end.PeakBytes),
         };
-        _cgroup.Remove();
         Events.Add(new ExecutionEvent { Exited = exited });
+
+        // Nobody waits for these.
+        _cgroup.Remove();
+        Cgroup.Prepare();
     }
 }

@@ -21,6 +21,11 @@ internal abstract class Execution(ulong stream, StartExecution request, Outbox o
     /// <summary>Starts it; the caller answers the request afterwards.</summary>
     public abstract void Start();
 
+    /// <summary>The start has been answered: what need not be waited for is done now.</summary>
+    public virtual void Answered()
+    {
+    }
+
     public abstract void Signal(int number);
 
     public virtual void Stdin(StdinData data)

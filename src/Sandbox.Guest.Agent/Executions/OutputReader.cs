@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Sandbox.Guest.Agent.Platform;
 
 namespace Sandbox.Guest.Agent.Executions;
@@ -13,6 +14,11 @@ internal sealed class OutputReader
     /// <summary>A writer of many small pieces is read at most about a thousand times a second; the first piece never waits.</summary>
     private const int SmallPiece = 2048;
 
+    private const int MaxIdleBuffers = 4;
+
+    /// <summary>Buffers of readers that are done, for the next: fresh memory is a page fault every 4 KiB, and each is dear where the machine is emulated.</summary>
+    private static readonly ConcurrentStack<byte[]> Buffers = new();
+
     private readonly int _fd;
     private readonly int _ending;
     private readonly ReadOnlySpanAction _sink;
@@ -24,7 +30,6 @@ internal sealed class OutputReader
     public OutputReader(int fd, int ending, ReadOnlySpanAction sink)
     {
         (_fd, _ending, _sink) = (fd, ending, sink);
-        new Thread(Run, 192 * 1024) { IsBackground = true, Name = "output" }.Start();
     }
 
     public delegate void ReadOnlySpanAction(ReadOnlySpan<byte> data);
@@ -32,9 +37,20 @@ internal sealed class OutputReader
     /// <summary>Set when everything that counts has been handed over.</summary>
     public ManualResetEventSlim Done => _done;
 
+    public void Start() => new Thread(Run, 192 * 1024) { IsBackground = true, Name = "output" }.Start();
+
     private void Run()
     {
-        var buffer = new byte[BufferBytes];
+        var buffer = Buffers.TryPop(out var idle) ? idle : new byte[BufferBytes];
+        Copy(buffer);
+        if (Buffers.Count < MaxIdleBuffers)
+        {
+            Buffers.Push(buffer);
+        }
+    }
+
+    private void Copy(byte[] buffer)
+    {
         var remaining = long.MaxValue;
         var lastWasSmall = false;
         var lastAt = 0L;

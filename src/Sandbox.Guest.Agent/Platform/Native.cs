@@ -5,6 +5,7 @@ namespace Sandbox.Guest.Agent.Platform;
 /// <summary>The C library, where .NET has nothing to offer. Every call that can fail sets the last P/Invoke error.</summary>
 internal static unsafe partial class Native
 {
+    public const int WriteOnly = 1;
     public const int ReadWrite = 2;
     public const int NoCtty = 0x100;
     public const int CloseOnExec = 0x80000;

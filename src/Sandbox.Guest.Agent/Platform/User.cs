@@ -6,20 +6,25 @@ namespace Sandbox.Guest.Agent.Platform;
 /// <summary>A user of the guest, from /etc/passwd and /etc/group as they are at the time of the call.</summary>
 internal sealed record User(string Name, uint Uid, uint Gid, string Home, string Shell, uint[] Groups)
 {
+    private static readonly AccountFile Passwd = new("/etc/passwd");
+    private static readonly AccountFile Group = new("/etc/group");
+
+    /// <summary>`rm -rf /` takes /etc with it; root is still root.</summary>
+    private static readonly string[][] RootAlone = [["root", "x", "0", "0", "root", "/root", "/bin/bash"]];
+
     /// <summary>Who may do everything.</summary>
     public static User Root { get; } = new("root", 0, 0, "/root", "/bin/bash", [0]);
 
-    /// <summary>The agent can become another user only as root.</summary>
-    public static bool CanSwitch => Native.EffectiveUser() == 0;
+    /// <summary>The agent can become another user only as root. Its own user never changes.</summary>
+    public static bool CanSwitch { get; } = Native.EffectiveUser() == 0;
 
     /// <summary>Finds a user by name; empty names the default user (1000), or whoever runs the agent where it is not root.</summary>
     /// <exception cref="AgentException">No such user.</exception>
     public static User Find(string name)
     {
         var id = (CanSwitch ? 1000 : Native.EffectiveUser()).ToString();
-        foreach (var line in ReadLines("/etc/passwd"))
+        foreach (var fields in Users())
         {
-            var fields = line.Split(':');
             if (fields.Length >= 7 && (name.Length == 0 ? fields[2] == id : fields[0] == name)
                 && uint.TryParse(fields[2], out var uid) && uint.TryParse(fields[3], out var gid))
             {
@@ -31,10 +36,10 @@ internal sealed record User(string Name, uint Uid, uint Gid, string Home, string
     }
 
     /// <summary>Name of a user id, or its number.</summary>
-    public static string NameOf(uint uid) => Lookup("/etc/passwd", uid);
+    public static string NameOf(uint uid) => Lookup(Users(), uid);
 
     /// <summary>Name of a group id, or its number.</summary>
-    public static string GroupNameOf(uint gid) => Lookup("/etc/group", gid);
+    public static string GroupNameOf(uint gid) => Lookup(Group.Read(), gid);
 
     /// <summary>Makes a path absolute: relative ones start at the user's home.</summary>
     public string Resolve(string path)
@@ -53,19 +58,18 @@ internal sealed record User(string Name, uint Uid, uint Gid, string Home, string
         };
     }
 
-    private static string Lookup(string file, uint id)
+    private static string Lookup(string[][] lines, uint id)
     {
         var text = id.ToString();
-        return ReadLines(file).Select(l => l.Split(':')).FirstOrDefault(f => f.Length > 2 && f[2] == text)?[0] ?? text;
+        return lines.FirstOrDefault(f => f.Length > 2 && f[2] == text)?[0] ?? text;
     }
 
     private static uint[] GroupsOf(string name, uint primary)
     {
         var groups = new List<uint> { primary };
-        foreach (var line in ReadLines("/etc/group"))
+        foreach (var fields in Group.Read())
         {
-            var fields = line.Split(':');
-            if (fields.Length >= 4 && fields[3].Split(',').Contains(name) && uint.TryParse(fields[2], out var gid) && gid != primary && groups.Count < 64)
+            if (fields.Length >= 4 && fields[3].Length > 0 && fields[3].Split(',').Contains(name) && uint.TryParse(fields[2], out var gid) && gid != primary && groups.Count < 64)
             {
                 groups.Add(gid);
             }
@@ -74,16 +78,5 @@ internal sealed record User(string Name, uint Uid, uint Gid, string Home, string
         return [.. groups];
     }
 
-    private static string[] ReadLines(string file)
-    {
-        try
-        {
-            return File.ReadAllLines(file);
-        }
-        catch (IOException)
-        {
-            // `rm -rf /` takes /etc with it; root is still root.
-            return file == "/etc/passwd" ? ["root:x:0:0:root:/root:/bin/bash"] : [];
-        }
-    }
+    private static string[][] Users() => Passwd.Read() is { Length: > 0 } lines ? lines : RootAlone;
 }

@@ -1,9 +1,10 @@
-// Starts one program in its own session. C and not C#, because nothing of the managed runtime works between fork and exec:
-// everything the child does here is a plain system call on memory the parent prepared.
+// Starts one program in its own session. C and not C#, because nothing of the managed runtime works in a new process before
+// exec: everything the child does here is a plain system call on memory the parent prepared.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define MAX_CHILD_FDS 8
 #define HIGH_FD 100
+#define CHILD_STACK (32 * 1024)
 
 // Where in the child something failed; ProcessLauncher has a text for each.
 enum stage { STAGE_FORK = 1, STAGE_CGROUP, STAGE_FDS, STAGE_TTY, STAGE_IDENTITY, STAGE_CWD, STAGE_EXEC };
@@ -47,10 +49,21 @@ struct sbx_spawn_request {
     int32_t group_count;
 };
 
-static void fail(int report, enum stage stage, int error) {
-    int32_t message[2] = { (int32_t)stage, error };
-    ssize_t ignored = write(report, message, sizeof message);
-    (void)ignored;
+// What the child says to its parent, whose memory it shares: 0 where it got as far as its program.
+struct failure {
+    int32_t stage;
+    int32_t error;
+};
+
+struct child {
+    const struct sbx_spawn_request *request;
+    volatile struct failure *failure;
+    int join_cgroup;
+};
+
+static void fail(const struct child *child, enum stage stage, int error) {
+    child->failure->error = error;
+    child->failure->stage = (int32_t)stage;
     _exit(127);
 }
 
@@ -64,62 +77,63 @@ static void write_text(const char *path, const char *text, int *error) {
     close(fd);
 }
 
-static void run_child(const struct sbx_spawn_request *request, int report, int join_cgroup) {
+// Runs in the child, in the agent's memory and on a stack of its own, while the thread that started it stands still. Everything it changes is its own
+// (descriptors, directory, handlers, mask) or was given to it; errno is the one of the thread that stands still. It must not return.
+static int run_child(void *argument) {
+    const struct child *child = argument;
+    const struct sbx_spawn_request *request = child->request;
     int error = 0;
 
-    // Handlers belong to the runtime that is not here any more; ignored signals would be inherited by the program.
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = SIG_DFL;
+    // Handlers belong to the runtime, whose threads are not here; ignored signals would be inherited by the program. All zero is SIG_DFL. A raw call:
+    // libc's version may take a lock, which would be the agent's.
+    static const uint64_t defaults[8];
     for (int number = 1; number <= 64; number++) {
-        sigaction(number, &action, NULL);
+        syscall(SYS_rt_sigaction, number, defaults, NULL, sizeof(uint64_t));
     }
 
     setsid();
-    if (join_cgroup) {
+    if (child->join_cgroup) {
         write_text(request->cgroup_procs, "0", &error);
         if (error != 0) {
-            fail(report, STAGE_CGROUP, error);
+            fail(child, STAGE_CGROUP, error);
         }
     }
     if (request->oom_score != NULL) {
+        // The kernel sets it for all who share the memory, except that a child of vfork gets one of its own.
         write_text("/proc/self/oom_score_adj", request->oom_score, &error);
     }
 
-    // All sources go out of the way first: a source may sit where another one's target is.
+    // A source may sit where another one's target is: it goes out of the way first.
     int moved[MAX_CHILD_FDS];
-    report = fcntl(report, F_DUPFD_CLOEXEC, HIGH_FD);
-    if (report < 0) {
-        _exit(127);
-    }
     for (int i = 0; i < request->fd_count; i++) {
-        moved[i] = fcntl(request->fds[i], F_DUPFD_CLOEXEC, HIGH_FD);
+        moved[i] = request->fds[i] < request->fd_count ? fcntl(request->fds[i], F_DUPFD_CLOEXEC, HIGH_FD) : request->fds[i];
         if (moved[i] < 0) {
-            fail(report, STAGE_FDS, errno);
+            fail(child, STAGE_FDS, errno);
         }
     }
     for (int i = 0; i < request->fd_count; i++) {
         if (dup2(moved[i], i) < 0) {
-            fail(report, STAGE_FDS, errno);
+            fail(child, STAGE_FDS, errno);
         }
     }
     syscall(SYS_close_range, (unsigned)request->fd_count, ~0U, CLOSE_RANGE_CLOEXEC);
 
     if (request->tty && ioctl(0, TIOCSCTTY, 0) < 0) {
-        fail(report, STAGE_TTY, errno);
+        fail(child, STAGE_TTY, errno);
     }
 
     if (request->set_identity) {
-        // Raw calls: libc's versions would try to tell the other threads, which do not exist in this process.
+        // Raw calls: libc's versions would tell the other threads it knows, and those are the agent's. The kernel takes the right to be traced away from
+        // memory whose process changes its user, so nobody can look into the agent's through this one.
         if (syscall(SYS_setgroups, (size_t)request->group_count, request->groups) < 0 ||
             syscall(SYS_setresgid, request->gid, request->gid, request->gid) < 0 ||
             syscall(SYS_setresuid, request->uid, request->uid, request->uid) < 0) {
-            fail(report, STAGE_IDENTITY, errno);
+            fail(child, STAGE_IDENTITY, errno);
         }
     }
 
     if (chdir(request->cwd) < 0) {
-        fail(report, STAGE_CWD, errno);
+        fail(child, STAGE_CWD, errno);
     }
 
     sigset_t none;
@@ -140,64 +154,90 @@ static void run_child(const struct sbx_spawn_request *request, int report, int j
             break;
         }
     }
-    fail(report, STAGE_EXEC, error);
+    fail(child, STAGE_EXEC, error);
+    return 127;
+}
+
+// clone3, which libc does not offer: born inside the cgroup, because moving a process into one can wait tens of milliseconds in the kernel.
+// Returns the process id or -1 with errno.
+static long clone_into_cgroup(struct child *child, char *stack, size_t size) {
+#ifdef __x86_64__
+    struct clone_args arguments;
+    memset(&arguments, 0, sizeof arguments);
+    arguments.flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP;
+    arguments.exit_signal = SIGCHLD;
+    arguments.stack = (uint64_t)(uintptr_t)stack;
+    arguments.stack_size = size;
+    arguments.cgroup = (uint64_t)child->request->cgroup_fd;
+
+    // The child comes out of the call with the same registers, but on a stack that holds nothing to return to.
+    register int (*entry)(void *) __asm__("r12") = run_child;
+    register struct child *argument __asm__("r13") = child;
+    long result;
+    __asm__ volatile("syscall\n\t"
+                     "testq %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xorl %%ebp, %%ebp\n\t"
+                     "movq %%r13, %%rdi\n\t"
+                     "callq *%%r12\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(result)
+                     : "0"((long)SYS_clone3), "D"(&arguments), "S"(sizeof arguments), "r"(entry), "r"(argument)
+                     : "rcx", "r11", "memory", "cc");
+    if (result < 0) {
+        errno = (int)-result;
+        return -1;
+    }
+    return result;
+#else
+    (void)child;
+    (void)stack;
+    (void)size;
+    errno = ENOSYS;
+    return -1;
+#endif
 }
 
 // Returns the process id, or a negated errno with *stage filled in; no process is left behind in that case.
+//
+// The child shares the agent's memory until it runs its program (as with vfork): a copy of it, and the faults of both on every page they write
+// afterwards, cost more than all the rest, above all where the machine is emulated. The calling thread stands still until then; the others go on.
 EXPORT int32_t sbx_spawn(const struct sbx_spawn_request *request, int32_t *stage) {
     *stage = STAGE_FORK;
     if (request->fd_count > MAX_CHILD_FDS) {
         return -EINVAL;
     }
 
-    int report[2];
-    if (pipe2(report, O_CLOEXEC) < 0) {
-        return -errno;
-    }
+    char stack[CHILD_STACK] __attribute__((aligned(16)));
+    volatile struct failure failure = { 0, 0 };
+    struct child child = { request, &failure, 0 };
 
     // No signal may run one of the runtime's handlers in the child before the child has reset them.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
 
-    int join_by_write = request->cgroup_procs != NULL;
     long pid = -1;
     if (request->cgroup_fd >= 0) {
-        // Born inside the cgroup: moving a process into one can wait tens of milliseconds in the kernel.
-        struct clone_args arguments;
-        memset(&arguments, 0, sizeof arguments);
-        arguments.flags = CLONE_INTO_CGROUP;
-        arguments.exit_signal = SIGCHLD;
-        arguments.cgroup = (uint64_t)request->cgroup_fd;
-        pid = syscall(SYS_clone3, &arguments, sizeof arguments);
-        join_by_write = pid < 0 && join_by_write;
+        pid = clone_into_cgroup(&child, stack, sizeof stack);
     }
     if (pid < 0 && (request->cgroup_fd < 0 || (errno != EAGAIN && errno != ENOMEM))) {
-        pid = syscall(SYS_clone, (unsigned long)SIGCHLD, 0, 0, 0, 0);
-    }
-    if (pid == 0) {
-        run_child(request, report[1], join_by_write);
+        child.join_cgroup = request->cgroup_procs != NULL;
+        pid = clone(run_child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &child);
     }
 
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    close(report[1]);
     if (pid < 0) {
-        close(report[0]);
         return -error;
     }
 
-    int32_t message[2] = { 0, 0 };
-    ssize_t got;
-    do {
-        got = read(report[0], message, sizeof message);
-    } while (got < 0 && errno == EINTR);
-    close(report[0]);
-    if (got == (ssize_t)sizeof message) {
+    if (failure.stage != 0) {
         while (waitpid((pid_t)pid, NULL, 0) < 0 && errno == EINTR) {
         }
-        *stage = message[0];
-        return -message[1];
+        *stage = failure.stage;
+        return -failure.error;
     }
 
     return (int32_t)pid;

@@ -122,7 +122,9 @@ internal sealed partial class QemuMicroVm
             File.Move(_diskPath, claim.DiskPath);
             (Owner, _diskPath) = (owner, claim.DiskPath);
             await _qmp!.ExecuteAsync("cont", null, limit.Token);
-            await ReseedAsync(claim.Hostname, claim.SessionId, limit.Token);
+
+            // Its interpreters got seeds of their own when it was cloned, and it has stood still since: nobody has a copy of it.
+            await ReseedAsync(claim.Hostname, claim.SessionId, keepInterpreters: true, limit.Token);
             Report("pool", StartReport.Accelerator, 1, System.Diagnostics.Stopwatch.GetElapsedTime(began));
         }
         catch (Exception e) when (!cancellationToken.IsCancellationRequested && e is IOException or QmpException or OperationCanceledException or GuestException)

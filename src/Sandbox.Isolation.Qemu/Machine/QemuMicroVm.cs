@@ -161,7 +161,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
         }
 
         _guest = await connecting;
-        await ReseedAsync(spec.Hostname, spec.Owner.SessionId, cancellationToken);
+        await ReseedAsync(spec.Hostname, spec.Owner.SessionId, keepInterpreters: false, cancellationToken);
     }
 
     private async Task<GuestConnection> ConnectGuestAsync(Stream stream, string name, CancellationToken cancellationToken)
@@ -176,7 +176,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
         return connection;
     }
 
-    private Task ReseedAsync(string hostname, string sessionId, CancellationToken cancellationToken) => _guest!.RequestAsync(
+    private Task ReseedAsync(string hostname, string sessionId, bool keepInterpreters, CancellationToken cancellationToken) => _guest!.RequestAsync(
         new Request
         {
             Reseed = new Reseed
@@ -185,6 +185,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
                 UnixNanos = (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * 100,
                 Hostname = hostname,
                 SessionId = sessionId,
+                KeepInterpreters = keepInterpreters,
             },
         },
         cancellationToken);
