@@ -243,7 +243,9 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
             DiskFull = Disk.IsFull(_directory),
             WallMs = (ulong)_clock.ElapsedMilliseconds,
             CpuMs = Math.Max(_cgroup.CpuMilliseconds, (ulong)end.CpuMilliseconds),
-            PeakMemoryBytes = Math.Max(_cgroup.PeakMemory, (ulong)end.PeakBytes),
+
+            // The kernel counts the agent's memory, which the process began in, as its own; what the cgroup says is without that.
+            PeakMemoryBytes = _cgroup.PeakMemory is > 0 and var peak ? peak : (ulong)end.PeakBytes,
         };
         Events.Add(new ExecutionEvent { Exited = exited });
 
