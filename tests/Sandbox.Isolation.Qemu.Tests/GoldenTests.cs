@@ -39,10 +39,29 @@ public sealed class GoldenTests(BackendFixture fixture) : IClassFixture<BackendF
         await fixture.BuildGoldenAsync(Sizes);
         await using var first = await CloneAsync();
         await using var second = await CloneAsync();
+        Assert.Equal("test-" + first.Owner.VmId, (await CompareAsync("clone", first, second))[12]);
+    }
+
+    [Fact]
+    public async Task Claimed_siblings_share_nothing_either()
+    {
+        await fixture.BuildGoldenAsync(Sizes);
+        var spec = fixture.Spec(Sizes.MemoryMiB, Sizes.DiskMiB);
+        await using var first = (await fixture.Backend.PrepareAsync(spec, Ct))!;
+        await first.ClaimAsync(new MicroVmClaim("ses_one", 1, "one", spec.DiskPath + ".claimed"), Ct);
+        spec = fixture.Spec(Sizes.MemoryMiB, Sizes.DiskMiB);
+        await using var second = (await fixture.Backend.PrepareAsync(spec, Ct))!;
+        await second.ClaimAsync(new MicroVmClaim("ses_two", 1, "two", spec.DiskPath + ".claimed"), Ct);
+        Assert.Equal("one", (await CompareAsync("pool", first, second))[12]);
+    }
+
+    /// <summary>Lets two machines tell what should be their own, fails if anything is the same, and returns what the first one said.</summary>
+    private static async Task<string[]> CompareAsync(string method, params IMicroVm[] machines)
+    {
         var told = new List<string[]>();
-        foreach (var vm in (IMicroVm[])[first, second])
+        foreach (var vm in machines)
         {
-            Assert.Equal("clone", vm.StartReport.Method);
+            Assert.Equal(method, vm.StartReport.Method);
             await MakeContextAsync(vm, "c", "python");
             var random = (await CodeAsync(vm, "c", Randomness)).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
             Assert.Equal(12, random.Length);
@@ -58,7 +77,7 @@ public sealed class GoldenTests(BackendFixture fixture) : IClassFixture<BackendF
             Assert.NotEqual(a, b);
         }
 
-        Assert.Equal("test-" + first.Owner.VmId, told[0][12]);
+        return told[0];
     }
 
     [Fact]
