@@ -66,6 +66,24 @@ public sealed class InterruptionTests
         Assert.Equal(SessionState.Terminated, (await session.GetAsync()).State);
     }
 
+    [Fact]
+    public async Task An_entry_of_a_session_that_a_crash_kept_from_being_made_leaves_the_index()
+    {
+        await using var cluster = await SandboxTestCluster.StartNullAsync(silos: 1, sessions: o => o.IndexCheckDelay = TimeSpan.FromMilliseconds(200));
+        var never = new TaskCompletionSource();
+        cluster.Storage.BeforeWrite = (state, _) => state == "session" ? never.Task : Task.CompletedTask;
+        var id = SandboxIds.NewSession();
+        TenantContext.Set("acme");
+        _ = cluster.Grains.GetGrain<ISessionGrain>(id).CreateAsync(Null, id);
+        await Eventually.TrueAsync(async () => (await ListedAsync(cluster, id)).Count == 1);
+        await cluster.KillAsync("host-a");
+        cluster.Storage.BeforeWrite = (_, _) => Task.CompletedTask;
+        await cluster.RestartAsync();
+
+        await Eventually.TrueAsync(async () => (await ListedAsync(cluster, id)).Count == 0);
+        Assert.Equal(SandboxErrorCode.NotFound, (await Assert.ThrowsAsync<SandboxException>(() => cluster.Client().GetSession(id).GetAsync())).Code);
+    }
+
     private static Task<IReadOnlyList<SessionIndexEntry>> ListedAsync(SandboxTestCluster cluster, string id)
     {
         TenantContext.Set("acme");

@@ -27,6 +27,9 @@ public sealed class SessionOptions
     /// <summary>Most sessions that a tenant has at once. 0: no limit.</summary>
     public int MaxSessionsPerTenant { get; set; } = 1000;
 
+    /// <summary>How long after the activation of a part of a tenant's index its newest entries are looked at: one whose session a crash kept from being made is removed. Longer than the making of a session takes.</summary>
+    public TimeSpan IndexCheckDelay { get; set; } = TimeSpan.FromMinutes(2);
+
     /// <summary>How long the final state of an ended session (and the outputs of a failed one) can be read.</summary>
     public TimeSpan Retention { get; set; } = TimeSpan.FromHours(24);
 

@@ -102,7 +102,7 @@ internal sealed partial class SessionGrain
             CheckpointDocument taken;
             try
             {
-                var saved = await AskMachineAsync(mine, vm => vm.SaveAsync(mine.Generation, new MicroVmSave { SnapshotId = pending.Id, ParentId = mine.Checkpoints.LastOrDefault()?.Id }));
+                var saved = await SaveMachineAsync(mine, pending.Id);
                 taken = Complete(pending, mine, saved);
                 await _session.UpdateAsync(d => d.IsFinal
                     ? throw SandboxException.Conflict($"Session '{Id}' ended while the checkpoint was taken.")
@@ -129,6 +129,20 @@ internal sealed partial class SessionGrain
         {
             _savingId = null;
             _saving.Release();
+        }
+    }
+
+    private async Task<MicroVmSaved> SaveMachineAsync(SessionDocument mine, string snapshotId)
+    {
+        try
+        {
+            return await AskMachineAsync(mine, vm => vm.SaveAsync(mine.Generation, new MicroVmSave { SnapshotId = snapshotId, ParentId = mine.Checkpoints.LastOrDefault()?.Id }));
+        }
+        catch (SandboxException e) when (e.Code is SandboxErrorCode.Unavailable)
+        {
+            // No answer does not mean that nothing is written any more: a snapshot that is committed after its id is forgotten would stay for ever.
+            await QuietlyAsync(() => Machine(mine).ContinueAsync(mine.Generation, snapshotId).WaitAsync(LongestWait), "giving up a save");
+            throw;
         }
     }
 

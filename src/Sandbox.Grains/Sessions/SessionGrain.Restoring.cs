@@ -136,10 +136,17 @@ internal sealed partial class SessionGrain
 
     private async Task PauseAgainAsync(SandboxException error)
     {
+        var tried = Document;
         await _session.UpdateAsync(d => d.State == SessionState.Resuming && d.Resume is not null
             ? SessionStateMachine.Move(d, SessionState.Paused, $"could not be resumed: {error.Message}", Now) with { VmId = null }
             : d);
         Announce();
+        if (Document.State == SessionState.Paused)
+        {
+            // An attempt may have made the disk before it failed: a paused session has none.
+            await QuietlyAsync(() => DiscardMachineAsync(tried, "its session is paused again"), "removing what was restored");
+        }
+
         await QuietlyAsync(ArmReminderAsync, "arming the reminder");
     }
 

@@ -1,4 +1,5 @@
 using System.Net.Http.Json;
+using System.Net.Sockets;
 using System.Text.Json.Nodes;
 
 namespace Sandbox.EndToEnd.Tests.Crash;
@@ -64,7 +65,7 @@ internal sealed class CrashClient(HttpClient http, Action<string> note)
             var body = answer.Content.Headers.ContentType?.MediaType?.EndsWith("json", StringComparison.Ordinal) == true ? JsonNode.Parse(text)! : new JsonObject { ["text"] = text };
             return new Answer(status < 300 ? Outcome.Done : status < 500 ? Outcome.Refused : Outcome.Unknown, status, body);
         }
-        catch (Exception e) when (e is HttpRequestException or TaskCanceledException or IOException)
+        catch (Exception e) when (e is HttpRequestException or TaskCanceledException or IOException or SocketException)
         {
             return new Answer(Outcome.Unknown, 0, new JsonObject());
         }

@@ -10,6 +10,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
 {
     private readonly ConcurrentDictionary<string, KnownSession> _sessions = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, int> _done = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, int> _broken = new(StringComparer.Ordinal);
     private readonly ConcurrentBag<string> _unansweredCreates = [];
     private readonly ConcurrentBag<(KnownSession Session, string Key)> _unansweredForks = [];
     private CancellationTokenSource _life = new();
@@ -23,7 +24,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
 
     public CrashClient Client => client;
 
-    public string Summary => "answered: " + string.Join(", ", _done.OrderBy(d => d.Key, StringComparer.Ordinal).Select(d => $"{d.Key} {d.Value}"));
+    public string Summary => $"answered: {Words(_done)}; cut off: {Words(_broken)}";
 
     /// <summary>Works until the plan says that the server is to be killed. Calls under way are left to break.</summary>
     public async Task LiveAsync()
@@ -100,20 +101,30 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
         }
     }
 
-    private Task ActAsync(KnownSession session, int living) => Next(100) switch
+    private Task ActAsync(KnownSession session, int living) => session.Deleting ? DeleteAsync(session) : session.Asleep ? ActAsleepAsync(session) : Next(100) switch
     {
-        _ when session.Deleting => DeleteAsync(session),
-        < 20 => SetAsync(session),
-        < 30 => GetAsync(session),
+        < 16 => SetAsync(session),
+        < 22 => GetAsync(session),
         < 50 => PauseAsync(session),
-        < 62 => ResumeAsync(session),
-        < 72 => CountAsync(session),
-        < 78 => CheckpointAsync(session),
-        < 83 => RollBackAsync(session),
-        < 88 => living < target.MostSessions ? ForkAsync(session) : PauseAsync(session),
-        < 94 => WriteFileAsync(session),
-        < 97 => LookAtOutputsAsync(session),
+        < 58 => CountAsync(session),
+        < 68 => CheckpointAsync(session),
+        < 74 => RollBackAsync(session),
+        < 84 => living < target.MostSessions ? ForkAsync(session) : PauseAsync(session),
+        < 90 => WriteFileAsync(session),
+        < 93 => LookAtOutputsAsync(session),
+        < 95 => ResumeAsync(session),
         _ => living > target.MostSessions / 2 && MayDelete(session) ? DeleteAsync(session) : GetAsync(session),
+    };
+
+    private Task ActAsleepAsync(KnownSession session) => Next(100) switch
+    {
+        < 60 => ResumeAsync(session),
+        < 72 => GetAsync(session),
+        < 80 => RollBackAsync(session),
+        < 86 => CountAsync(session),
+        < 92 => LookAtOutputsAsync(session),
+        < 95 => MayDelete(session) ? DeleteAsync(session) : ResumeAsync(session),
+        _ => PauseAsync(session),
     };
 
     /// <summary>Something beside what another caller does with the same session. It changes nothing that we keep account of.</summary>
@@ -127,8 +138,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     private async Task CreateAsync()
     {
         var key = _unansweredCreates.TryTake(out var before) ? before : $"key-{Interlocked.Increment(ref _serial)}";
-        _plan.OnOperation();
-        var answer = await client.PostAsync("/v1/sessions?wait=20", target.NewSession(), key);
+        var answer = await OperateAsync("create", () => client.PostAsync("/v1/sessions?wait=20", target.NewSession(), key));
         if (!answer.Done)
         {
             _unansweredCreates.Add(key);
@@ -191,8 +201,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     private async Task PauseAsync(KnownSession session)
     {
         var wakings = session.Wakings;
-        _plan.OnOperation();
-        var answer = await client.PostAsync($"/v1/sessions/{session.Id}/pause?wait=20", session: session);
+        var answer = await OperateAsync("pause", () => client.PostAsync($"/v1/sessions/{session.Id}/pause?wait=20", session: session));
         if (answer.Done)
         {
             RequireAlive(session, answer.State);
@@ -207,8 +216,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     public async Task ResumeAsync(KnownSession session)
     {
         using var waking = session.Waking();
-        _plan.OnOperation();
-        var answer = await client.PostAsync($"/v1/sessions/{session.Id}/resume?wait=20", session: session);
+        var answer = await OperateAsync("resume", () => client.PostAsync($"/v1/sessions/{session.Id}/resume?wait=20", session: session));
         if (answer.Done)
         {
             RequireAlive(session, answer.State);
@@ -220,8 +228,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     {
         var lines = Next(5, 60);
         using var waking = session.Waking();
-        _plan.OnOperation();
-        var answer = await client.PostAsync($"/v1/sessions/{session.Id}/executions", target.Count(lines, Next(2, 30)), session: session);
+        var answer = await OperateAsync("execution", () => client.PostAsync($"/v1/sessions/{session.Id}/executions", target.Count(lines, Next(2, 30)), session: session));
         if (answer.Done)
         {
             lock (session.Executions)
@@ -236,8 +243,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     private async Task CheckpointAsync(KnownSession session)
     {
         using var waking = session.Waking();
-        _plan.OnOperation();
-        var answer = await client.PostAsync($"/v1/sessions/{session.Id}/checkpoints", new JsonObject { ["name"] = $"c{Interlocked.Increment(ref _serial)}" }, session: session);
+        var answer = await OperateAsync("checkpoint", () => client.PostAsync($"/v1/sessions/{session.Id}/checkpoints", new JsonObject { ["name"] = $"c{Interlocked.Increment(ref _serial)}" }, session: session));
         if (answer.Done)
         {
             session.Checkpoints.Add(new KnownCheckpoint(answer.Body["id"]!.ToString(), [.. session.Variable], [.. session.File]));
@@ -254,8 +260,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
 
         var to = session.Checkpoints[Next(session.Checkpoints.Count)];
         using var waking = session.Waking();
-        _plan.OnOperation();
-        var answer = await client.PostAsync($"/v1/sessions/{session.Id}/checkpoints/{to.Id}/rollback?wait=20", session: session);
+        var answer = await OperateAsync("rollback", () => client.PostAsync($"/v1/sessions/{session.Id}/checkpoints/{to.Id}/rollback?wait=20", session: session));
         if (answer.Status == 404)
         {
             throw new CrashViolationException($"Checkpoint {to.Id} of session {session.Id} was acknowledged and is not there: {answer}", session);
@@ -277,9 +282,8 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
         }
 
         using var waking = session.Waking();
-        _plan.OnOperation();
         var key = again ? before.Key! : $"fork-{Interlocked.Increment(ref _serial)}";
-        var answer = await client.PostAsync($"/v1/sessions/{session.Id}/fork?wait=20", new JsonObject { ["count"] = 2 }, key, session);
+        var answer = await OperateAsync("fork", () => client.PostAsync($"/v1/sessions/{session.Id}/fork?wait=20", new JsonObject { ["count"] = 2 }, key, session));
         if (answer.Outcome == Outcome.Unknown)
         {
             _unansweredForks.Add((session, key));
@@ -311,8 +315,7 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
     {
         using var waking = session.Waking();
         session.Deleting = true;
-        _plan.OnOperation();
-        var answer = await client.DeleteAsync($"/v1/sessions/{session.Id}", session);
+        var answer = await OperateAsync("delete", () => client.DeleteAsync($"/v1/sessions/{session.Id}", session));
         if (answer.Done)
         {
             session.Deleted = true;
@@ -368,6 +371,8 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
 
     private static JsonNode? ExitOf(JsonNode page) => page["events"]?.AsArray().FirstOrDefault(e => e!["kind"]!.ToString() == "exit");
 
+    private static string Words(IEnumerable<KeyValuePair<string, int>> counts) => string.Join(", ", counts.OrderBy(d => d.Key, StringComparer.Ordinal).Select(d => $"{d.Key} {d.Value}"));
+
     private static void RequireAlive(KnownSession session, string state)
     {
         if (state is "failed" or "terminated" && !session.Deleting)
@@ -383,6 +388,19 @@ internal sealed class Workload(CrashTarget target, CrashClient client, Random ra
         _sessions.Values.All(s => s.Parent != session || s.HasRun || s.Deleted) && !_unansweredForks.Any(f => f.Session == session);
 
     private void Count(string what) => _done.AddOrUpdate(what, 1, (_, n) => n + 1);
+
+    /// <summary>An operation that is worth killing the server in begins; notes how many were.</summary>
+    private async Task<Answer> OperateAsync(string what, Func<Task<Answer>> operate)
+    {
+        _plan.OnOperation();
+        var answer = await operate();
+        if (answer.Outcome == Outcome.Unknown)
+        {
+            _broken.AddOrUpdate(what, 1, (_, n) => n + 1);
+        }
+
+        return answer;
+    }
 
     private bool Chance(int oneIn) => Next(oneIn) == 0;
 

@@ -77,6 +77,7 @@ internal sealed partial class HostRuntime
         await Task.WhenAll(live.Select(m => m.Removed));
         Release(sessionId, long.MaxValue);
         await Logs.DeleteSessionAsync(sessionId);
+        _suspended.Clear(sessionId);
         var directory = _options.SessionDirectory(sessionId);
         if (Directory.Exists(directory))
         {
