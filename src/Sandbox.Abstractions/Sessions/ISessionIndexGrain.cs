@@ -13,12 +13,16 @@ public interface ISessionIndexGrain : IGrainWithStringKey
     const int Shards = 8;
 
     /// <summary>Adds a session. Adding it again changes nothing.</summary>
-    [Alias("add")]
+    [Alias("add"), AlwaysInterleave]
     Task AddAsync(string sessionId, DateTimeOffset createdAt);
 
     /// <summary>Removes a session. Removing an unknown one changes nothing.</summary>
-    [Alias("remove")]
+    [Alias("remove"), AlwaysInterleave]
     Task RemoveAsync(string sessionId);
+
+    /// <summary>How many sessions this shard has.</summary>
+    [Alias("count"), AlwaysInterleave]
+    Task<int> CountAsync();
 
     /// <summary>All sessions of this shard, oldest first.</summary>
     [Alias("list"), AlwaysInterleave]

@@ -29,7 +29,7 @@ internal sealed class ForkBench : IBench
         var source = SandboxHttp.Text(await server.Http.CreateAsync(cancellationToken), "id");
         await server.Http.RunWellAsync(source, SandboxHttp.Python(DirtyMemory.Code(DirtyMiB)), cancellationToken);
         var rows = new List<Row>();
-        Added added = new(0, 0, 0, 0);
+        Added added = new(0, 0, 0, 0, 0);
         foreach (var count in Counts)
         {
             // As many as there is memory for, should each of them write all of its own: a bench must not swap.
@@ -48,6 +48,7 @@ internal sealed class ForkBench : IBench
                 new Row($"{count} forks: pages of guest memory they wrote", "MiB", MiB(added.Written)),
                 new Row($"{count} forks: guest memory they added", "MiB", MiB(added.Total)),
                 new Row($"{count} forks: of it new shared base", "MiB", MiB(added.NewBase)),
+                new Row($"{count} forks: guest memory in their page tables (PSS)", "MiB", MiB(added.Mapped)),
                 new Row($"{count} forks: QEMU processes, all their memory (PSS)", "MiB", MiB(added.Processes)),
                 new Row($"{count} forks: memory of the machine that went", "MiB", MiB(added.Machine)),
             ]);
@@ -95,7 +96,7 @@ internal sealed class ForkBench : IBench
 
             var mappings = machines.ConvertAll(m => (m.Pid, Mapping: MachineMemory.MappingOf(m.Pid, memory)));
             var bases = mappings.Where(m => !known.Contains(m.Mapping.File)).DistinctBy(m => m.Mapping.File).Sum(m => MachineMemory.FileOf(m.Pid, m.Mapping));
-            return (time, new Added(mappings.Sum(m => m.Mapping.PrivateDirty), bases, machines.Sum(m => MachineMemory.Proportional(m.Pid)), machine));
+            return (time, new Added(mappings.Sum(m => m.Mapping.PrivateDirty), bases, mappings.Sum(m => m.Mapping.Proportional), machines.Sum(m => MachineMemory.Proportional(m.Pid)), machine));
         }
         finally
         {
@@ -108,9 +109,10 @@ internal sealed class ForkBench : IBench
     /// <summary>In bytes.</summary>
     /// <param name="Written">Private dirty pages of the forks' guest memory.</param>
     /// <param name="NewBase">Files behind their guest memory that no machine mapped before, once: the state they were forked from, where it is not the golden snapshot alone.</param>
+    /// <param name="Mapped">PSS of their guest memory: what of golden memory and base they have touched counts by its share, what nobody has touched not at all.</param>
     /// <param name="Processes">PSS of their processes.</param>
     /// <param name="Machine">By how much the machine's available memory fell.</param>
-    private sealed record Added(long Written, long NewBase, long Processes, long Machine)
+    private sealed record Added(long Written, long NewBase, long Mapped, long Processes, long Machine)
     {
         public long Total => Written + NewBase;
     }

@@ -18,6 +18,7 @@ internal sealed class StreamBench : IBench
     private const string ClientTarget = "flood to a .NET client ≥ 0.8 × raw channel";
     private const string LatencyTarget = "added latency of a line p50 ≤ 2 ms";
     private const int LineEveryMs = 20;
+    private const int Lines = 200;
 
     /// <summary>Bytes of the flood. An emulated machine says some MiB a second: the full size takes minutes there.</summary>
     private const long ShortFlood = 16L << 20;
@@ -50,7 +51,7 @@ internal sealed class StreamBench : IBench
             context.Say($"flood {i + 1}/{rounds}: raw {raw[^1]:0.0}, HTTP {http[^1]:0.0}, client {client[^1]:0.0} MiB/s");
         }
 
-        var (httpAdded, clientAdded) = await LatencyAsync(server, session, id, clock, context.SamplesOr(200), cancellationToken);
+        var (httpAdded, clientAdded) = await LatencyAsync(server, session, id, clock, Lines, cancellationToken);
         var (rawRate, httpRate, clientRate) = (Distribution.Of(raw), Distribution.Of(http), Distribution.Of(client));
         return new BenchResult
         {

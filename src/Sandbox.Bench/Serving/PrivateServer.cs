@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Globalization;
+using System.Security.Cryptography;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
@@ -57,6 +58,20 @@ internal sealed class PrivateServer : IAsyncDisposable
             ["development"] = "true",
             ["maxMicroVms"] = "64",
         };
+        if (settings.ContainsKey("nullBackend"))
+        {
+            // It writes a template of its own, which other backends cannot use: not among the images of this machine.
+            all["imageRoot"] = Path.Combine(directory, "images");
+        }
+
+        if (settings.ContainsKey("redis"))
+        {
+            // A cluster is told where its hosts share snapshots and under which key, be it a cluster of one.
+            all["snapshotDirectory"] = Path.Combine(directory, "snapshots");
+            all["snapshotKeyFile"] = Path.Combine(directory, "snapshot.key");
+            await File.WriteAllBytesAsync(all["snapshotKeyFile"], RandomNumberGenerator.GetBytes(32), cancellationToken);
+        }
+
         foreach (var (name, value) in settings)
         {
             all[name] = value;

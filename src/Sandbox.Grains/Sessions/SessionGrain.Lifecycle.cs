@@ -244,8 +244,8 @@ internal sealed partial class SessionGrain
             return;
         }
 
-        var shards = await Task.WhenAll(Enumerable.Range(0, ISessionIndexGrain.Shards).Select(i => _grains.GetGrain<ISessionIndexGrain>($"{tenant}/{i}").ListAsync()));
-        var count = shards.Sum(s => s.Count);
+        var shards = await Task.WhenAll(Enumerable.Range(0, ISessionIndexGrain.Shards).Select(i => _grains.GetGrain<ISessionIndexGrain>($"{tenant}/{i}").CountAsync()));
+        var count = shards.Sum();
         if (count >= _options.MaxSessionsPerTenant)
         {
             throw new SandboxException(SandboxErrorCode.ResourceExhausted, $"The tenant has {count} sessions, the most it may have. Delete some first.");

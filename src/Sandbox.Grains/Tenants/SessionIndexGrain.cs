@@ -1,31 +1,47 @@
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Sandbox.Abstractions;
+using Sandbox.Grains.Sessions.State;
 
 namespace Sandbox.Grains.Tenants;
 
-/// <summary>What is stored of a shard of the index.</summary>
-[GenerateSerializer, Alias("sandbox.state.session-index")]
+/// <summary>What is stored of a shard of the index. Immutable: a change is a new one that becomes true once it is written.</summary>
+[GenerateSerializer, Alias("sandbox.state.session-index"), Immutable]
 internal sealed record SessionIndexState
 {
-    [Id(0)] public List<SessionIndexEntry> Entries { get; set; } = [];
+    [Id(0)] public List<SessionIndexEntry> Entries { get; init; } = [];
 }
 
 /// <summary>
-/// One shard of a tenant's sessions. A server that dies while it makes a session may leave an entry without one, which would count against the tenant's quota for ever; it can only be among the newest, so those are looked at once,
-/// some time after the shard is activated.
+/// One shard of a tenant's sessions. Calls interleave: what comes while a write is under way is in the next one together. A server that dies while it makes a session may leave an entry without one, which would count for ever
+/// among the sessions that the tenant may have. It can only be among the newest, so those are looked at once, some time after the shard is activated.
 /// </summary>
-internal sealed class SessionIndexGrain(
-    [PersistentState("session-index", StorageNames.Provider)] IPersistentState<SessionIndexState> state, IOptions<SessionOptions> options, IGrainFactory grains, ILogger<SessionIndexGrain> logger) : Grain, ISessionIndexGrain
+internal sealed class SessionIndexGrain : Grain, ISessionIndexGrain
 {
-    private const int Newest = 16;
-    private readonly HashSet<string> _added = new(StringComparer.Ordinal);
+    /// <summary>More sessions of one shard than a dying server can have been making.</summary>
+    private const int Newest = 64;
+    private readonly Durable<SessionIndexState> _index;
+    private readonly HashSet<string> _doubtful = new(StringComparer.Ordinal);
+    private readonly TimeSpan _checkDelay;
+    private readonly IGrainFactory _grains;
+    private readonly ILogger _logger;
+
+    public SessionIndexGrain(
+        [PersistentState("session-index", StorageNames.Provider)] IPersistentState<SessionIndexState> state, IOptions<SessionOptions> options, IGrainFactory grains, ILogger<SessionIndexGrain> logger)
+    {
+        _index = new Durable<SessionIndexState>(state, "The index of sessions", logger, DeactivateOnIdle);
+        _checkDelay = options.Value.IndexCheckDelay;
+        _grains = grains;
+        _logger = logger;
+    }
 
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
-        if (state.State.Entries.Count > 0)
+        _index.Load();
+        _doubtful.UnionWith(_index.Current.Entries.TakeLast(Newest).Select(e => e.SessionId));
+        if (_doubtful.Count > 0)
         {
-            this.RegisterGrainTimer(RemoveUnmadeAsync, [.. state.State.Entries.TakeLast(Newest).Select(e => e.SessionId)], options.Value.IndexCheckDelay, Timeout.InfiniteTimeSpan);
+            this.RegisterGrainTimer(RemoveUnmadeAsync, new GrainTimerCreationOptions(_checkDelay, Timeout.InfiniteTimeSpan) { Interleave = true });
         }
 
         return Task.CompletedTask;
@@ -33,53 +49,44 @@ internal sealed class SessionIndexGrain(
 
     public Task AddAsync(string sessionId, DateTimeOffset createdAt)
     {
-        _added.Add(sessionId);
-        return state.State.Entries.Exists(e => e.SessionId == sessionId)
-            ? Task.CompletedTask
-            : WriteAsync([.. state.State.Entries, new SessionIndexEntry(sessionId, createdAt)]);
+        // It is being made now, perhaps again: nothing is doubtful about it.
+        _doubtful.Remove(sessionId);
+        return _index.UpdateAsync(d => d.Entries.Exists(e => e.SessionId == sessionId)
+            ? d
+            : d with { Entries = [.. d.Entries, new SessionIndexEntry(sessionId, createdAt)] });
     }
 
-    public Task RemoveAsync(string sessionId) =>
-        state.State.Entries.Exists(e => e.SessionId == sessionId)
-            ? WriteAsync([.. state.State.Entries.Where(e => e.SessionId != sessionId)])
-            : Task.CompletedTask;
+    public Task RemoveAsync(string sessionId) => _index.UpdateAsync(d => d.Entries.Exists(e => e.SessionId == sessionId)
+        ? d with { Entries = [.. d.Entries.Where(e => e.SessionId != sessionId)] }
+        : d);
 
-    public Task<IReadOnlyList<SessionIndexEntry>> ListAsync() => Task.FromResult<IReadOnlyList<SessionIndexEntry>>([.. state.State.Entries.OrderBy(e => e.CreatedAt)]);
+    public Task<int> CountAsync() => Task.FromResult(_index.Current.Entries.Count);
 
-    private async Task RemoveUnmadeAsync(List<string> sessions)
+    public Task<IReadOnlyList<SessionIndexEntry>> ListAsync() => Task.FromResult<IReadOnlyList<SessionIndexEntry>>([.. _index.Current.Entries.OrderBy(e => e.CreatedAt)]);
+
+    private async Task RemoveUnmadeAsync()
     {
         TenantContext.Set(TenantContext.System);
-        foreach (var id in sessions)
+        foreach (var id in _doubtful.ToList())
         {
             try
             {
-                await grains.GetGrain<ISessionGrain>(id).GetAsync();
+                await _grains.GetGrain<ISessionGrain>(id).GetAsync();
             }
-            catch (SandboxException e) when (e.Code == SandboxErrorCode.NotFound && !_added.Contains(id))
+            catch (SandboxException e) when (e.Code == SandboxErrorCode.NotFound)
             {
-                // Not one that is just being made, perhaps again: that would have been added since.
-                logger.LogInformation("Session {Session} was never made and leaves the index", id);
-                await RemoveAsync(id);
+                if (_doubtful.Contains(id))
+                {
+                    _logger.LogInformation("Session {Session} was never made and leaves the index", id);
+                    await RemoveAsync(id);
+                }
             }
             catch (Exception e)
             {
-                logger.LogDebug(e, "Session {Session} cannot be asked now", id);
+                _logger.LogDebug(e, "Session {Session} cannot be asked now", id);
             }
         }
-    }
 
-    private async Task WriteAsync(List<SessionIndexEntry> entries)
-    {
-        var before = state.State;
-        state.State = new SessionIndexState { Entries = entries };
-        try
-        {
-            await state.WriteStateAsync();
-        }
-        catch
-        {
-            state.State = before;
-            throw;
-        }
+        _doubtful.Clear();
     }
 }

@@ -29,6 +29,8 @@ internal sealed class FakeIndex(FakeWorld world, string key) : ISessionIndexGrai
 
     public Task RemoveAsync(string sessionId) => Task.CompletedTask;
 
+    public async Task<int> CountAsync() => (await ListAsync()).Count;
+
     public Task<IReadOnlyList<SessionIndexEntry>> ListAsync() => Task.FromResult<IReadOnlyList<SessionIndexEntry>>(
         [.. world.Sessions.Values.Where(s => $"{s.Tenant}/{SandboxIds.ShardOf(s.Id)}" == key).OrderBy(s => s.CreatedAt).Select(s => new SessionIndexEntry(s.Id, s.CreatedAt))]);
 }

@@ -31,13 +31,18 @@ internal sealed partial class HostRuntime
 
     private async Task BuildGoldenAsync(IIsolationBackend backend, TemplateImage image, string directory, CancellationToken cancellationToken)
     {
-        if (_goldenFailed.Contains(directory) || await backend.FindGoldenAsync(directory, image.Sizes, cancellationToken) is not null)
+        if (_goldenFailed.Contains(directory))
         {
             return;
         }
 
         try
         {
+            if (await backend.FindGoldenAsync(directory, image.Sizes, cancellationToken) is not null)
+            {
+                return;
+            }
+
             _logger.LogInformation("Template {Template} {Version} has no golden snapshot for this host; it is booted once to make one", image.Template, image.Version);
             var golden = await backend.BuildGoldenAsync(directory, image.Sizes, cancellationToken);
             _logger.LogInformation("Golden snapshot {Fingerprint} of template {Template} is ready: {MiB} MiB", golden.Fingerprint, image.Template, golden.MemoryBytes >> 20);

@@ -8,6 +8,9 @@ internal sealed partial class HostRuntime
 {
     private readonly Dictionary<string, Held> _leases = new(StringComparer.Ordinal);
 
+    /// <summary>Sum over the leases, kept beside them: it is asked for at every start.</summary>
+    private int _leasedMiB;
+
     /// <summary>Reserves capacity, or says that there is none. Fences: see <see cref="IHostGrain.TryReserveAsync"/>.</summary>
     public async Task<bool> TryReserveAsync(HostLease lease)
     {
@@ -31,13 +34,14 @@ internal sealed partial class HostRuntime
         await Task.WhenAll(stale.Select(m => m.Removed));
         lock (_gate)
         {
-            _leases.Remove(lease.SessionId);
+            Unlease(lease.SessionId);
             if (_leases.Count >= _options.EffectiveMaxMicroVms || LeasedMiB() + lease.MemoryMiB > _options.EffectiveMemoryMiB)
             {
                 return false;
             }
 
             _leases[lease.SessionId] = new Held(lease, _clock.GetUtcNow());
+            _leasedMiB += lease.MemoryMiB;
             return true;
         }
     }
@@ -49,7 +53,7 @@ internal sealed partial class HostRuntime
         {
             if (_leases.TryGetValue(sessionId, out var held) && held.Lease.Generation <= generation)
             {
-                _leases.Remove(sessionId);
+                Unlease(sessionId);
             }
         }
     }
@@ -87,7 +91,15 @@ internal sealed partial class HostRuntime
         _logger.LogInformation("Session {Session} was removed from host {Host}", sessionId, HostId);
     }
 
-    private int LeasedMiB() => _leases.Values.Sum(h => h.Lease.MemoryMiB);
+    private int LeasedMiB() => _leasedMiB;
+
+    private void Unlease(string sessionId)
+    {
+        if (_leases.Remove(sessionId, out var held))
+        {
+            _leasedMiB -= held.Lease.MemoryMiB;
+        }
+    }
 
     private sealed record Held(HostLease Lease, DateTimeOffset At);
 }

@@ -66,7 +66,16 @@ internal sealed partial class HostRuntime
 
         foreach (var (backend, image, directory) in Clonable().Where(c => !_poolFailed.Contains(c.Directory)))
         {
-            await AdjustPoolAsync(backend, image, directory, cancellationToken);
+            try
+            {
+                await AdjustPoolAsync(backend, image, directory, cancellationToken);
+            }
+            catch (Exception e) when (!cancellationToken.IsCancellationRequested)
+            {
+                // One template's trouble is not the others'.
+                _poolFailed.Add(directory);
+                _logger.LogWarning(e, "The warm pool of template {Template} cannot be kept; its sessions are cloned when they come", image.Template);
+            }
         }
     }
 
@@ -90,19 +99,11 @@ internal sealed partial class HostRuntime
             _pools[key] = pool = new WarmPool(backend, PatternOf(image, directory), PoolDirectory, _clock, _logger);
         }
 
-        try
+        // A claim, a clone or a boot that is under way has the processors first.
+        while (_starts.CurrentCount == _options.EffectiveConcurrentStarts
+            && !_draining
+            && await pool.AdjustAsync(_options.WarmPoolFloor, _options.WarmPoolCeiling, RoomFor(pool), cancellationToken))
         {
-            // A claim, a clone or a boot that is under way has the processors first.
-            while (_starts.CurrentCount == _options.EffectiveConcurrentStarts
-                && !_draining
-                && await pool.AdjustAsync(_options.WarmPoolFloor, _options.WarmPoolCeiling, RoomFor(pool), cancellationToken))
-            {
-            }
-        }
-        catch (IsolationException e)
-        {
-            _poolFailed.Add(directory);
-            _logger.LogWarning(e, "The warm pool of template {Template} cannot be filled; its sessions are cloned when they come", image.Template);
         }
     }
 

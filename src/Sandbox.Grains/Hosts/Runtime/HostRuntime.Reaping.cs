@@ -47,7 +47,7 @@ internal sealed partial class HostRuntime
             foreach (var held in _leases.Values.Where(h => h.At < oldest && !_machines.ContainsKey(h.Lease.VmId)).ToList())
             {
                 _logger.LogWarning("The lease of session {Session} was never used and is given back", held.Lease.SessionId);
-                _leases.Remove(held.Lease.SessionId);
+                Unlease(held.Lease.SessionId);
             }
         }
     }
