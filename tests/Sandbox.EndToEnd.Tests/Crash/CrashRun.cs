@@ -38,6 +38,11 @@ internal sealed class CrashRun(CrashTarget target, int seed, Action<string> say)
                     var began = clock.Elapsed;
                     await server.WaitUntilReadyAsync();
                     starting += clock.Elapsed - began;
+                    if (life == 0)
+                    {
+                        await target.WarmUpAsync(server);
+                    }
+
                     await truth.LookQuicklyAsync();
                     if (life % FullLookEvery == FullLookEvery - 1)
                     {

@@ -18,6 +18,9 @@ internal abstract class CrashTarget : IAsyncDisposable
 
     public abstract int Workers { get; }
 
+    /// <summary>How many checkpoints of each session are gone back to in the end.</summary>
+    public virtual int CheckpointsTried => int.MaxValue;
+
     /// <summary>How long a session may take to leave a transitional state once a server is ready.</summary>
     public abstract TimeSpan Patience { get; }
 
@@ -28,6 +31,9 @@ internal abstract class CrashTarget : IAsyncDisposable
     public virtual TimeSpan LongestStart => TimeSpan.FromMilliseconds(1800);
 
     public abstract SandboxServer Prepare();
+
+    /// <summary>Waits for what a server does once and is not to be killed in.</summary>
+    public virtual Task WarmUpAsync(SandboxServer server) => Task.CompletedTask;
 
     /// <summary>When the next life ends.</summary>
     public abstract KillPlan Plan(Random random);
