@@ -18,6 +18,9 @@ internal abstract class CrashTarget : IAsyncDisposable
 
     public abstract int Workers { get; }
 
+    /// <summary>How many checkpoints of each session are gone back to in the end.</summary>
+    public virtual int CheckpointsTried => int.MaxValue;
+
     /// <summary>How long a session may take to leave a transitional state once a server is ready.</summary>
     public abstract TimeSpan Patience { get; }
 

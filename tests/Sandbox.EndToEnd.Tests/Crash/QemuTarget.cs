@@ -12,6 +12,8 @@ internal sealed partial class QemuTarget : CrashTarget
 
     public override int Workers => 2;
 
+    public override int CheckpointsTried => 1;
+
     /// <summary>Under emulation on a small machine a boot takes many seconds.</summary>
     public override TimeSpan Patience => TimeSpan.FromMinutes(3);
 
@@ -26,7 +28,7 @@ internal sealed partial class QemuTarget : CrashTarget
 
     public override SandboxServer Prepare() => SandboxServer.Prepare(DataDirectory, "--warm-pool", "0");
 
-    public override KillPlan Plan(Random random) => new(random, operations: 4, shortly: 1500, longest: 15_000);
+    public override KillPlan Plan(Random random) => new(random, operations: 5, shortly: 800, longest: 20_000);
 
     public override JsonObject NewSession() => new() { ["idleTimeoutSeconds"] = 3600 };
 
@@ -53,7 +55,7 @@ internal sealed partial class QemuTarget : CrashTarget
         // What has no directory any more has no owner: nobody would ever look for it again.
         foreach (var group in Directory.EnumerateDirectories("/sys/fs/cgroup").Append("/sys/fs/cgroup").Select(c => Path.Combine(c, "sandbox", HostId)).Where(Directory.Exists).SelectMany(Directory.EnumerateDirectories))
         {
-            if (!Directory.Exists(Path.Combine(Runtime, "vm-" + Path.GetFileName(group).Replace("vm-", "", StringComparison.Ordinal))))
+            if (!Directory.Exists(Path.Combine(Runtime, "vm-" + Path.GetFileName(group))))
             {
                 yield return ("?", "there is the control group " + group);
             }

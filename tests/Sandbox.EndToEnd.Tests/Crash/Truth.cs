@@ -51,7 +51,7 @@ internal sealed class Truth(CrashTarget target, Workload workload, SandboxServer
             }
 
             await ExecutionsEndAsync(session);
-            foreach (var checkpoint in session.Checkpoints)
+            foreach (var checkpoint in session.Checkpoints.TakeLast(target.CheckpointsTried).ToList())
             {
                 var answer = await _client.PostAsync($"/v1/sessions/{session.Id}/checkpoints/{checkpoint.Id}/rollback?wait=20", session: session);
                 if (answer.State != "running")
@@ -156,9 +156,10 @@ internal sealed class Truth(CrashTarget target, Workload workload, SandboxServer
         var found = new List<string>();
         foreach (var (session, what) in target.Machines(server.ProcessId))
         {
+            // A machine without a session is nobody's in any case.
             if (await StateOfAsync(session) is var state and not ("running" or "creating"))
             {
-                found.Add($"session {session} is {state}, and {what}");
+                found.Add($"session {session} is {(state.Length > 0 ? state : "nobody's")}, and {what}");
             }
         }
 
