@@ -109,10 +109,12 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
     {
         var builder = new InProcessTestClusterBuilder((short)_silos);
         builder.Options.ClusterId = $"test-{Guid.NewGuid():N}-{_clusterSerial++}";
-        var next = 0;
+
+        // Silos are configured at the same time.
+        var last = -1;
         builder.ConfigureSilo((_, silo) =>
         {
-            var host = $"host-{(char)('a' + next++)}";
+            var host = $"host-{(char)('a' + Interlocked.Increment(ref last))}";
             silo.Services.AddSingleton(BackendOf(host));
             if (_null)
             {
@@ -151,17 +153,20 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
 
     private IIsolationBackend BackendOf(string host)
     {
-        if (_null)
+        lock (Backends)
         {
-            return Nulls[host] = new NullBackend(new NullOptions { HostId = host, LiveDirectory = LiveDirectory }, NullLogger.Instance);
-        }
+            if (_null)
+            {
+                return Nulls[host] = new NullBackend(new NullOptions { HostId = host, LiveDirectory = LiveDirectory }, NullLogger.Instance);
+            }
 
-        if (!Backends.TryGetValue(host, out var backend))
-        {
-            Backends[host] = backend = new TestBackend();
-        }
+            if (!Backends.TryGetValue(host, out var backend))
+            {
+                Backends[host] = backend = new TestBackend();
+            }
 
-        return backend;
+            return backend;
+        }
     }
 
     private void MakeImages()
