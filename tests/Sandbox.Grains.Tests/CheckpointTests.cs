@@ -117,7 +117,8 @@ public sealed class CheckpointTests
             Assert.Equal(session.Id, info.Origin!.SessionId);
             Assert.Equal("b", info.Metadata["a"]);
             Assert.Equal("restore", info.StartMethod);
-            Assert.Equal(ticking.Id, Assert.Single(await forks[i].ListExecutionsAsync(), e => e.State == ExecutionState.Running).ContinuedFrom);
+            var going = Assert.Single(await forks[i].ListExecutionsAsync(), e => e.ContinuedFrom is not null);
+            Assert.Equal((ticking.Id, ExecutionState.Running), (going.ContinuedFrom, going.State));
         }
 
         // Without its parent, and without the parent's snapshots, a fork lives on, and can be paused and resumed.

@@ -61,6 +61,7 @@ internal sealed partial class SessionGrain
         // Both are durable before anybody is told. An entry without a session is harmless; a session that a crash left without an entry makes it again before it starts.
         var index = IndexShard(tenant);
         var indexing = index.AddAsync(Id, now);
+        _placed = placement;
         try
         {
             await _session.UpdateAsync(d => d.State == SessionState.None
@@ -70,6 +71,7 @@ internal sealed partial class SessionGrain
         }
         catch (SandboxException) when (Document.State == SessionState.None)
         {
+            _placed = null;
             await QuietlyAsync(
                 async () =>
                 {
@@ -82,7 +84,6 @@ internal sealed partial class SessionGrain
 
         Touch();
         StartClock();
-        _placed = placement;
         BeginBringUp();
 
         // Beside the start: the reminder is for a silo that dies under it.

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Sessions.State;
 
@@ -109,10 +110,38 @@ internal sealed partial class SessionGrain
     /// <summary>A host that dies tells nobody, and the session may have something running that nobody asks for.</summary>
     private void CheckLiveness()
     {
-        if (Now >= _nextLook && _verifying is null)
+        if (_nextLook == default)
         {
             _nextLook = Now + _options.LivenessPeriod;
-            _ = QuietlyAsync(VerifyAsync, "looking at its microVM");
+        }
+        else if (Now >= _nextLook && _verifying is null)
+        {
+            _nextLook = Now + _options.LivenessPeriod;
+            _ = QuietlyAsync(LookAfterMachineAsync, "looking at its microVM");
+        }
+    }
+
+    private async Task LookAfterMachineAsync()
+    {
+        var d = Document;
+        try
+        {
+            if (await Machine(d).IsAliveAsync(d.Generation))
+            {
+                return;
+            }
+        }
+        catch (Exception e)
+        {
+            _logger.LogDebug(e, "MicroVM {Vm} cannot be asked now", d.VmId);
+        }
+
+        // Its host knows best why a machine ended, and is about to tell.
+        await Task.Delay(_options.RetryDelay);
+        if (Document.State == SessionState.Running && Document.Generation == d.Generation)
+        {
+            _verified = 0;
+            await VerifyAsync();
         }
     }
 
