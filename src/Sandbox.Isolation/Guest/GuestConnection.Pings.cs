@@ -1,7 +1,7 @@
 using System.Security.Cryptography;
 using Sandbox.Guest.Protocol;
-using Sandbox.Isolation.Guest.Wire;
 using Sandbox.Isolation.Guest.Validation;
+using Sandbox.Isolation.Guest.Wire;
 
 namespace Sandbox.Isolation.Guest;
 

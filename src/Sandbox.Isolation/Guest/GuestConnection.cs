@@ -1,8 +1,8 @@
 using Microsoft.Extensions.Logging;
 using Sandbox.Guest.Protocol;
-using Sandbox.Isolation.Guest.Wire;
 using Sandbox.Isolation.Guest.Streams;
 using Sandbox.Isolation.Guest.Validation;
+using Sandbox.Isolation.Guest.Wire;
 
 namespace Sandbox.Isolation.Guest;
 
