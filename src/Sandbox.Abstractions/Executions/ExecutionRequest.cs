@@ -42,6 +42,9 @@ public sealed record ExecutionRequest
 
     /// <summary>Most output bytes to keep; what comes after is dropped, and said to be. Unset: the server's default (16 MiB).</summary>
     [Id(12)] public long? OutputLimitBytes { get; init; }
+
+    /// <summary>Report files that appear or change under the working directory and <c>/tmp/artifacts</c> while it runs, as events of kind <see cref="OutputKind.Artifact"/> before its exit. Unset: for code, not for commands.</summary>
+    [Id(13)] public bool? Artifacts { get; init; }
 }
 
 /// <summary>Size of a terminal in characters, 1 to 1000 each.</summary>

@@ -44,6 +44,9 @@ public sealed record FileEntry
 
     /// <summary>Where a symbolic link points.</summary>
     [Id(7)] public string? SymlinkTarget { get; init; }
+
+    /// <summary>Labels given when it was written, kept as extended attributes <c>user.sandbox.*</c>; programs in the guest can change them.</summary>
+    [Id(8)] public Dictionary<string, string> Metadata { get; init; } = [];
 }
 
 /// <summary>What to list.</summary>
@@ -88,6 +91,9 @@ public sealed record OpenWriteRequest
 
     /// <summary>Append in place.</summary>
     [Id(4)] public bool Append { get; init; }
+
+    /// <summary>Labels of the file from now on: those it had are gone. Printable ASCII; names of 1 to 240 characters; 4096 bytes in all. Not with <see cref="Append"/>.</summary>
+    [Id(5)] public Dictionary<string, string> Metadata { get; init; } = [];
 }
 
 /// <summary>An open file. The handle is good for the microVM that gave it and is closed after 5 minutes without use.</summary>

@@ -48,6 +48,21 @@ public interface ISessionFiles : IGrainWithStringKey
     [Alias("write"), AlwaysInterleave]
     Task WriteChunkAsync(string handle, long offset, Immutable<byte[]> data);
 
+    /// <summary>Watches a directory for changes.</summary>
+    /// <returns>The watch's id, good for the microVM that gave it; a watch that is not read for 5 minutes ends. A session may have 64.</returns>
+    /// <exception cref="SandboxException"><see cref="SandboxErrorCode.NotFound"/>; <see cref="SandboxErrorCode.InvalidArgument"/>: no directory; <see cref="SandboxErrorCode.ResourceExhausted"/>: too many watches.</exception>
+    [Alias("watch"), AlwaysInterleave]
+    Task<string> WatchAsync(string path, bool recursive, string? user);
+
+    /// <summary>The next events of a watch; waits up to <paramref name="wait"/> (at most 20 s) for the first. One reader at a time.</summary>
+    /// <exception cref="SandboxException"><see cref="SandboxErrorCode.NotFound"/>: there is no such watch (any more).</exception>
+    [Alias("read-watch"), AlwaysInterleave]
+    Task<FileEventPage> ReadWatchAsync(string watchId, TimeSpan wait);
+
+    /// <summary>Ends a watch. Ending an ended one is no error.</summary>
+    [Alias("unwatch"), AlwaysInterleave]
+    Task UnwatchAsync(string watchId);
+
     /// <summary>Closes a handle. A file open for writing appears at its path only if <paramref name="commit"/>.</summary>
     [Alias("close"), AlwaysInterleave]
     Task CloseAsync(string handle, bool commit);

@@ -24,6 +24,9 @@ public enum OutputKind
 
     /// <summary>The last event: UTF-8 JSON <see cref="ExecutionExit"/>.</summary>
     Exit = 7,
+
+    /// <summary>A file that the execution made or changed: UTF-8 JSON <see cref="ArtifactData"/>.</summary>
+    Artifact = 8,
 }
 
 /// <summary>One event of an execution's output log.</summary>
@@ -40,6 +43,31 @@ public sealed record OutputEvent(
 
 /// <summary>A rich result: MIME type to content. Text types as text; others as base64.</summary>
 public sealed record RichResultData(Dictionary<string, string> Data, bool IsMain, int ExecutionCount);
+
+/// <summary>A file that an execution created or changed. Size, type and hash are of the bytes that the host read, not what the guest says of them.</summary>
+public sealed record ArtifactData
+{
+    /// <summary>Absolute path in the guest, as the guest chose it: escape it before showing it.</summary>
+    public required string Path { get; init; }
+
+    /// <summary>Size in bytes.</summary>
+    public required long Size { get; init; }
+
+    /// <summary>MIME type told by its first bytes; <c>application/octet-stream</c> where they tell nothing.</summary>
+    public required string MimeType { get; init; }
+
+    /// <summary>SHA-256 in lower-case hexadecimal; <see langword="null"/> where the file was not kept (see <see cref="Skipped"/>).</summary>
+    public string? Sha256 { get; init; }
+
+    /// <summary>Id in the artifact store, <c>art_</c> and 26 letters and digits; <see langword="null"/> where it is inline or was not kept.</summary>
+    public string? Id { get; init; }
+
+    /// <summary>The bytes in base64, where they are few.</summary>
+    public string? Inline { get; init; }
+
+    /// <summary>Why the bytes are not kept: too large, changed while it was read, could not be read.</summary>
+    public string? Skipped { get; init; }
+}
 
 /// <summary>An error that code raised.</summary>
 public sealed record CodeErrorData(string Name, string Value, string Traceback);

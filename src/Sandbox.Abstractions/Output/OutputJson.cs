@@ -22,6 +22,9 @@ public static class OutputJson
     /// <summary>The error that an event of kind <see cref="OutputKind.CodeError"/> carries.</summary>
     public static CodeErrorData ReadCodeError(this OutputEvent output) => Read<CodeErrorData>(output, OutputKind.CodeError);
 
+    /// <summary>The artifact that an event of kind <see cref="OutputKind.Artifact"/> carries.</summary>
+    public static ArtifactData ReadArtifact(this OutputEvent output) => Read<ArtifactData>(output, OutputKind.Artifact);
+
     /// <summary>Bytes of a structured event.</summary>
     public static byte[] Write<T>(T value) => JsonSerializer.SerializeToUtf8Bytes(value, Options);
 

@@ -148,7 +148,7 @@ internal sealed class RawMachine : IAsyncDisposable
         }
 
         _guest = await GuestConnection.ConnectAsync(
-            channel, "raw", new GuestConnectionOptions { HelloDeadline = TimeSpan.FromMinutes(2), HelloInterval = TimeSpan.FromMilliseconds(250) }, NullLogger.Instance, cancellationToken);
+            channel, "raw", new GuestConnectionOptions { HelloDeadline = TimeSpan.FromSeconds(30), HelloInterval = TimeSpan.FromMilliseconds(250) }, NullLogger.Instance, cancellationToken);
     }
 
     private ProcessStartInfo Prepare(RawRecipe recipe, string? memory, string? state)

@@ -22,15 +22,12 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheck
     private readonly SnapshotStore? _snapshots;
     private readonly Durable<SessionDocument> _session;
     private readonly Durable<ExecutionsDocument> _recent;
-    private readonly Durable<ExecutionArchive> _archive;
     private readonly ExecutionIndex _executions;
     private readonly List<TaskCompletionSource> _settling = [];
     private DateTimeOffset _lastActivity;
 
     public SessionGrain(
         [PersistentState("session", StorageNames.Provider)] IPersistentState<SessionDocument> session,
-        [PersistentState("executions", StorageNames.Provider)] IPersistentState<ExecutionsDocument> executions,
-        [PersistentState("execution-archive", StorageNames.Provider)] IPersistentState<ExecutionArchive> archive,
         IOptions<SessionOptions> options,
         IGrainFactory grains,
         IServiceProvider services,
@@ -42,9 +39,9 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheck
         _clock = SandboxClock.Of(services);
         _snapshots = services.GetService<SnapshotStore>();
         _session = new Durable<SessionDocument>(session, "The session's state", logger, DeactivateOnIdle);
-        _recent = new Durable<ExecutionsDocument>(executions, "The session's executions", logger, DeactivateOnIdle);
-        _archive = new Durable<ExecutionArchive>(archive, "The session's older executions", logger, DeactivateOnIdle);
-        _executions = new ExecutionIndex(_recent, _archive);
+        _recent = new Durable<ExecutionsDocument>(new OnDemandState<ExecutionsDocument>(services, "executions", this.GetGrainId()), "The session's executions", logger, DeactivateOnIdle);
+        var archive = new OnDemandState<ExecutionArchive>(services, "execution-archive", this.GetGrainId());
+        _executions = new ExecutionIndex(_recent, new Durable<ExecutionArchive>(archive, "The session's older executions", logger, DeactivateOnIdle));
     }
 
     /// <inheritdoc/>
@@ -57,11 +54,14 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheck
     private DateTimeOffset Now => _clock.GetUtcNow();
 
     /// <inheritdoc/>
-    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    public override async Task OnActivateAsync(CancellationToken cancellationToken)
     {
         _session.Load();
-        _recent.Load();
-        _archive.Load();
+        if (Document.State != SessionState.None)
+        {
+            await _executions.LoadAsync();
+        }
+
         _lastActivity = Document.LastActivityAt;
         if (Document.State is not (SessionState.None or SessionState.Paused))
         {
@@ -80,7 +80,6 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheck
         }
 
         ContinuePause();
-        return Task.CompletedTask;
     }
 
     /// <inheritdoc/>

@@ -40,6 +40,11 @@ internal static unsafe class Identity
         {
             Put("/etc/machine-id", Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(request.SessionId)).AsSpan(0, 16)) + "\n");
         }
+        else
+        {
+            // Nobody's yet: it is going to be parked. The first write to a file of the image copies it to the writable disk; better now than while a caller waits.
+            Put("/etc/machine-id", "\n");
+        }
     }
 
     /// <summary>A full or removed disk must not keep a session from waking up.</summary>

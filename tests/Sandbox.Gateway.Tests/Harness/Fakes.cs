@@ -203,6 +203,12 @@ internal sealed partial class FakeSession(FakeWorld world, string id) : ISession
         return Task.CompletedTask;
     }
 
+    public Task<string> WatchAsync(string path, bool recursive, string? user) => throw new NotSupportedException();
+
+    public Task<FileEventPage> ReadWatchAsync(string watchId, TimeSpan wait) => throw new NotSupportedException();
+
+    public Task UnwatchAsync(string watchId) => throw new NotSupportedException();
+
     public Task CloseAsync(string handle, bool commit)
     {
         world.Closed[handle] = commit;

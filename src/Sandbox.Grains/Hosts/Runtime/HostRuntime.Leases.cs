@@ -23,7 +23,7 @@ internal sealed partial class HostRuntime
             }
 
             Ledger.Raise(lease.SessionId, lease.Generation);
-            stale = [.. _machines.Values.Where(m => m.SessionId == lease.SessionId && m.Generation < lease.Generation)];
+            stale = [.. _machines.Of(lease.SessionId).Where(m => m.Generation < lease.Generation)];
         }
 
         foreach (var old in stale)
@@ -67,10 +67,10 @@ internal sealed partial class HostRuntime
         }
 
         Ledger.Forget(sessionId);
-        List<LiveMicroVm> live;
+        IReadOnlyList<LiveMicroVm> live;
         lock (_gate)
         {
-            live = [.. _machines.Values.Where(m => m.SessionId == sessionId)];
+            live = _machines.Of(sessionId);
         }
 
         foreach (var machine in live)

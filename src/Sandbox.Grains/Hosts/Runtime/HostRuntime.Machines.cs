@@ -9,7 +9,7 @@ namespace Sandbox.Grains.Hosts.Runtime;
 internal sealed partial class HostRuntime
 {
     private const string DiskName = "disk.img";
-    private readonly Dictionary<string, LiveMicroVm> _machines = new(StringComparer.Ordinal);
+    private readonly MachineTable _machines = new();
 
     /// <summary>Starts a microVM, or joins its start. A lower generation of the session is killed first; a lower one than seen is refused.</summary>
     public async Task<MicroVmStarted> StartMachineAsync(string vmId, MicroVmStart start)
@@ -23,16 +23,16 @@ internal sealed partial class HostRuntime
             }
 
             Ledger.Raise(start.SessionId, start.Generation);
-            if (!_machines.TryGetValue(vmId, out machine!))
+            if (!_machines.TryGet(vmId, out machine!))
             {
-                var others = _machines.Values.Where(m => m.SessionId == start.SessionId).ToList();
-                if (others.Find(m => m.Generation >= start.Generation) is { } other)
+                var others = _machines.Of(start.SessionId);
+                if (others.FirstOrDefault(m => m.Generation >= start.Generation) is { } other)
                 {
                     throw SandboxException.Conflict($"Session {start.SessionId} has microVM {other.VmId} for generation {other.Generation} already.");
                 }
 
                 machine = new LiveMicroVm(vmId, start);
-                _machines.Add(vmId, machine);
+                _machines.Add(machine);
                 using (ExecutionContext.SuppressFlow())
                 {
                     machine.Started = Task.Run(() => BringUpAsync(machine, others));
@@ -53,7 +53,7 @@ internal sealed partial class HostRuntime
     {
         lock (_gate)
         {
-            return _machines.TryGetValue(vmId, out var machine) && machine.Generation == generation && machine.StopReason is null && !machine.Ended.IsCompleted;
+            return _machines.TryGet(vmId, out var machine) && machine.Generation == generation && machine.StopReason is null && !machine.Ended.IsCompleted;
         }
     }
 
@@ -63,7 +63,7 @@ internal sealed partial class HostRuntime
         LiveMicroVm? machine;
         lock (_gate)
         {
-            _machines.TryGetValue(vmId, out machine);
+            _machines.TryGet(vmId, out machine);
         }
 
         if (machine is null)
@@ -98,7 +98,7 @@ internal sealed partial class HostRuntime
         LiveMicroVm? machine;
         lock (_gate)
         {
-            _machines.TryGetValue(vmId, out machine);
+            _machines.TryGet(vmId, out machine);
         }
 
         if (machine is null)
@@ -121,7 +121,7 @@ internal sealed partial class HostRuntime
             : throw SandboxException.Unavailable($"MicroVM {vmId} is being started or stopped.");
     }
 
-    private async Task<MicroVmStarted> BringUpAsync(LiveMicroVm machine, List<LiveMicroVm> stale)
+    private async Task<MicroVmStarted> BringUpAsync(LiveMicroVm machine, IReadOnlyList<LiveMicroVm> stale)
     {
         foreach (var old in stale)
         {
@@ -262,7 +262,7 @@ internal sealed partial class HostRuntime
 
         lock (_gate)
         {
-            _machines.Remove(machine.VmId);
+            _machines.Remove(machine);
         }
 
         Release(machine.SessionId, machine.Generation);

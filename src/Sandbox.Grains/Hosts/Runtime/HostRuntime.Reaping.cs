@@ -34,8 +34,8 @@ internal sealed partial class HostRuntime
 
         lock (_gate)
         {
-            return (_machines.TryGetValue(owner.VmId, out var machine) && machine.Generation == owner.Generation)
-                || _machines.Values.Any(m => m.ClaimedVmId == owner.VmId);
+            return (_machines.TryGet(owner.VmId, out var machine) && machine.Generation == owner.Generation)
+                || _machines.All.Any(m => m.ClaimedVmId == owner.VmId);
         }
     }
 
@@ -44,7 +44,7 @@ internal sealed partial class HostRuntime
         var oldest = _clock.GetUtcNow() - UnusedLeaseLife;
         lock (_gate)
         {
-            foreach (var held in _leases.Values.Where(h => h.At < oldest && !_machines.ContainsKey(h.Lease.VmId)).ToList())
+            foreach (var held in _leases.Values.Where(h => h.At < oldest && !_machines.Contains(h.Lease.VmId)).ToList())
             {
                 _logger.LogWarning("The lease of session {Session} was never used and is given back", held.Lease.SessionId);
                 Unlease(held.Lease.SessionId);
@@ -58,7 +58,7 @@ internal sealed partial class HostRuntime
         List<LiveMicroVm> live;
         lock (_gate)
         {
-            live = [.. _machines.Values.Where(m => m.Machine is not null)];
+            live = [.. _machines.All.Where(m => m.Machine is not null)];
         }
 
         foreach (var machine in live)

@@ -91,7 +91,7 @@ internal sealed partial class HostRuntime
     {
         lock (_gate)
         {
-            if (SandboxIds.IsSession(sessionId) && Ledger.HighestOf(sessionId) <= generation && _machines.Values.All(m => m.SessionId != sessionId))
+            if (SandboxIds.IsSession(sessionId) && Ledger.HighestOf(sessionId) <= generation && _machines.Of(sessionId).Count == 0)
             {
                 var directory = _options.SessionDirectory(sessionId);
                 if (Directory.Exists(directory))
@@ -259,7 +259,7 @@ internal sealed partial class HostRuntime
 
     private LiveMicroVm Find(string vmId, long generation)
     {
-        if (!_machines.TryGetValue(vmId, out var machine) || machine.Machine is null || machine.StopReason is not null || machine.Ended.IsCompleted)
+        if (!_machines.TryGet(vmId, out var machine) || machine.Machine is null || machine.StopReason is not null || machine.Ended.IsCompleted)
         {
             throw SandboxException.Unavailable($"MicroVM {vmId} does not run on host {HostId}.");
         }

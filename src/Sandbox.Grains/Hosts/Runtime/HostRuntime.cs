@@ -127,7 +127,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         lock (_gate)
         {
             _draining = true;
-            live = [.. _machines.Values];
+            live = [.. _machines.All];
         }
 
         await ReportQuietlyAsync();

@@ -20,6 +20,13 @@ internal sealed class Durable<T>(IPersistentState<T> storage, string what, ILogg
     /// <summary>Takes what storage loaded at activation.</summary>
     public void Load() => Current = storage.State;
 
+    /// <summary>Reads what storage has.</summary>
+    public async Task ReadAsync()
+    {
+        await storage.ReadStateAsync();
+        Current = storage.State;
+    }
+
     /// <summary>
     /// Applies a change and returns once it is stored. A change that returns the same document writes nothing; one that throws changes nothing and fails
     /// this call alone.

@@ -14,6 +14,18 @@ internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable
     /// <summary>How many move to the archive together.</summary>
     public const int ArchiveRun = 64;
 
+    private Task? _archiveRead;
+
+    /// <summary>Reads what is stored: nothing of it need be there, and then nothing more is read.</summary>
+    public async Task LoadAsync()
+    {
+        await recent.ReadAsync();
+        if (recent.Current.HasArchive)
+        {
+            await ReadArchiveAsync();
+        }
+    }
+
     public IReadOnlyList<IdempotencyRecord> Keys => recent.Current.Keys;
 
     public IEnumerable<ExecutionInfo> Running => recent.Current.Entries.Where(e => e.State != ExecutionState.Ended);
@@ -62,11 +74,16 @@ internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable
 
         List<ExecutionInfo> Moved(List<ExecutionInfo> entries) => entries.ConvertAll(e => ids.Contains(e.Id) ? e with { HostId = host } : e);
         await recent.UpdateAsync(d => Moved(d.Entries) is var next && next.SequenceEqual(d.Entries) ? d : d with { Entries = next });
-        await archive.UpdateAsync(d => Moved(d.Entries) is var next && next.SequenceEqual(d.Entries) ? d : d with { Entries = next });
+        if (recent.Current.HasArchive)
+        {
+            await archive.UpdateAsync(d => Moved(d.Entries) is var next && next.SequenceEqual(d.Entries) ? d : d with { Entries = next });
+        }
     }
 
     public async Task ClearAsync()
     {
+        // A crash between the two writes of a move leaves an archive that nothing points to.
+        await ReadArchiveAsync();
         await recent.ClearAsync();
         await archive.ClearAsync();
     }
@@ -81,12 +98,28 @@ internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable
         var run = recent.Current.Entries.Where(e => e.State == ExecutionState.Ended).Take(ArchiveRun).ToList();
         var ids = run.Select(e => e.Id).ToHashSet(StringComparer.Ordinal);
 
+        await ReadArchiveAsync();
+
         // Archive first: a crash in between leaves them in both, which readers tell apart; the other order would lose them.
         await archive.UpdateAsync(d =>
         {
             var all = d.Entries.Where(e => !ids.Contains(e.Id)).Concat(run).ToList();
             return d with { Entries = [.. all.Skip(Math.Max(0, all.Count - (Capacity - ArchiveRun)))] };
         });
-        await recent.UpdateAsync(d => d with { Entries = [.. d.Entries.Where(e => !ids.Contains(e.Id))] });
+        await recent.UpdateAsync(d => d with { Entries = [.. d.Entries.Where(e => !ids.Contains(e.Id))], HasArchive = true });
+    }
+
+    private async Task ReadArchiveAsync()
+    {
+        var read = _archiveRead ??= archive.ReadAsync();
+        try
+        {
+            await read;
+        }
+        catch
+        {
+            _archiveRead = null;
+            throw;
+        }
     }
 }

@@ -11,6 +11,9 @@ internal sealed record ExecutionsDocument
 
     /// <summary>Idempotency keys of starts: in the same document as what they started, so that one write decides both.</summary>
     [Id(1)] public List<IdempotencyRecord> Keys { get; init; } = [];
+
+    /// <summary>Some are in the archive, which is not read where this is unset.</summary>
+    [Id(2)] public bool HasArchive { get; init; }
 }
 
 /// <summary>Older, ended executions: written once for every <see cref="ExecutionIndex.ArchiveRun"/> of them.</summary>
