@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+
 namespace Sandbox.Gateway;
 
 /// <summary>How the HTTP facade behaves.</summary>
@@ -14,6 +16,9 @@ public sealed record GatewayOptions
 
     /// <summary>How long a key that was found valid is trusted without asking again. A revoked key stops working after at most this long.</summary>
     public TimeSpan KeyCache { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Key under which tokens and signed addresses are made, 32 bytes; gateways of one cluster need the same. Default: random, good until the process ends.</summary>
+    public byte[] TokenKey { get; init; } = RandomNumberGenerator.GetBytes(32);
 
     /// <summary>How often a silent event stream is given a comment, so that no proxy cuts it. Default 15 s.</summary>
     public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(15);

@@ -32,6 +32,8 @@ public static class SandboxGateway
         var logger = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Sandbox.Gateway");
         var authentication = new TenantAuthentication(app.Services.GetRequiredService<IGrainFactory>(), options, TimeProvider.System);
         app.Use((context, next) => Problems.HandleAsync(context, _ => next(context), logger));
+        var facades = app.Services.GetServices<IGatewayFacade>().ToList();
+        facades.ForEach(f => f.UseBeforeAuthentication(app));
         app.Use((context, next) => authentication.HandleAsync(context, _ => next(context)));
         app.UseWebSockets(new WebSocketOptions { KeepAliveInterval = options.KeepAlive });
         app.Use(Problems.ForBareStatusAsync);
@@ -48,6 +50,7 @@ public static class SandboxGateway
         FileEndpoints.Map(api, options);
         KeyEndpoints.Map(api, options);
         ClusterEndpoints.Map(api);
+        facades.ForEach(f => f.Map(app));
         return app;
     }
 }

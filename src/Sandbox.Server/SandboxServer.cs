@@ -8,6 +8,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Client;
+using Sandbox.E2b;
 using Sandbox.Gateway;
 using Sandbox.Gateway.Executions;
 using Sandbox.Grains;
@@ -123,7 +124,8 @@ public sealed partial class SandboxServer : IAsyncDisposable
         }
 
         builder.Services.AddSingleton<IOutputSource, ClientOutputSource>();
-        builder.Services.AddSandboxGateway(options.Gateway);
+        builder.Services.AddSandboxGateway(SnapshotStorage.WithTokenKey(options));
+        builder.Services.AddE2bFacade(options.E2b);
         var app = builder.Build();
         app.MapSandboxGateway();
         return app;

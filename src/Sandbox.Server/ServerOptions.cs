@@ -1,3 +1,4 @@
+using Sandbox.E2b;
 using Sandbox.Gateway;
 using Sandbox.Isolation.Images;
 
@@ -113,6 +114,9 @@ public sealed record ServerOptions
 
     /// <summary>The HTTP facade.</summary>
     public GatewayOptions Gateway { get; init; } = new();
+
+    /// <summary>The E2B-compatible facade.</summary>
+    public E2bOptions E2b { get; init; } = new();
 
     /// <summary>Root keeps its data in /var/lib/sandbox, others in their home.</summary>
     public static string DefaultDataDirectory => Environment.IsPrivilegedProcess

@@ -1,5 +1,7 @@
+using System.Security.Cryptography;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Sandbox.Gateway;
 using Sandbox.Snapshots;
 using Sandbox.Snapshots.Blobs;
 using Sandbox.Snapshots.Keys;
@@ -17,6 +19,21 @@ internal static class SnapshotStorage
         MasterKeyProvider.FromFile(KeyFileOf(options)),
         TimeProvider.System,
         s.GetRequiredService<ILogger<SnapshotStore>>()));
+
+    /// <summary>
+    /// Tokens and signed addresses are made under a key that follows from the master key, so that all gateways of a cluster agree and none expires with a restart. A gateway without that file has a key of its own.
+    /// </summary>
+    public static GatewayOptions WithTokenKey(ServerOptions options)
+    {
+        if (options.Role == ServerRole.Gateway && !File.Exists(KeyFileOf(options)))
+        {
+            return options.Gateway;
+        }
+
+        // Makes the file where there is none, with the form and the permissions it must have.
+        _ = MasterKeyProvider.FromFile(KeyFileOf(options));
+        return options.Gateway with { TokenKey = HKDF.DeriveKey(HashAlgorithmName.SHA256, File.ReadAllBytes(KeyFileOf(options)), 32, info: "sandbox gateway tokens"u8.ToArray()) };
+    }
 
     /// <summary>Refuses options under which a cluster could not find its snapshots again.</summary>
     /// <exception cref="ServerException">They do not fit together.</exception>

@@ -83,6 +83,11 @@ internal static class Problems
         var status = StatusOf(error.Code);
         context.Response.Clear();
         context.Response.StatusCode = status;
+        if (context.Features.Get<IErrorFormat>() is { } format)
+        {
+            return format.WriteAsync(context, status, error);
+        }
+
         if (status == StatusCodes.Status401Unauthorized)
         {
             context.Response.Headers.WWWAuthenticate = "Bearer";
