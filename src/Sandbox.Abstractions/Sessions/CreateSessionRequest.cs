@@ -45,4 +45,18 @@ public sealed record CreateSessionRequest
 
     /// <summary>Begin with the state of a checkpoint instead of a new machine. Template, sizes, backend and environment are then those of the checkpoint's session, and naming others is an error.</summary>
     [Id(12)] public CheckpointReference? From { get; init; }
+
+    /// <summary>
+    /// Do <see cref="IdleAction"/> so long after it began to run, whatever it does; <see cref="ISessionGrain.SetRunLimitAsync"/> gives it more, and a resume begins anew. 1 s to 30 days; unset: no such limit. With it,
+    /// an unset <see cref="IdleTimeout"/> is as long as it may be.
+    /// </summary>
+    [Id(13)] public TimeSpan? RunLimit { get; init; }
+
+    /// <summary>Calls that need the machine resume it when it is paused, unless they say otherwise (<see cref="WakeContext"/>). Default true; false: only <see cref="ISessionCheckpoints.ResumeAsync"/> does, and calls that say so.</summary>
+    [Id(14)] public bool WakeOnCall { get; init; } = true;
+
+    /// <summary>
+    /// It is a saved state and never runs: paused from the beginning, there for others to be made from, with checkpoints of its own that outlive the session it was made <see cref="From"/>. Needs <see cref="From"/>.
+    /// </summary>
+    [Id(15)] public bool Sealed { get; init; }
 }

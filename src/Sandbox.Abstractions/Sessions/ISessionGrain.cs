@@ -30,6 +30,14 @@ public interface ISessionGrain : IGrainWithStringKey
     [Alias("set-timeouts")]
     Task<SessionInfo> SetTimeoutsAsync(TimeSpan? idleTimeout, TimeSpan? maxLifetime, string? idempotencyKey);
 
+    /// <summary>
+    /// Gives a session that runs a new <see cref="CreateSessionRequest.RunLimit"/>, counted from now. One that is paused, or being created or resumed, gets it when it runs.
+    /// </summary>
+    /// <param name="limit">1 s to 30 days.</param>
+    /// <param name="onlyLater">Changes nothing where it may run longer already.</param>
+    [Alias("set-run-limit")]
+    Task<SessionInfo> SetRunLimitAsync(TimeSpan limit, bool onlyLater);
+
     /// <summary>Ends the session and removes its microVM, disk and outputs. Ending an ended session changes nothing and is no error.</summary>
     [Alias("terminate")]
     Task<SessionInfo> TerminateAsync(string? idempotencyKey);

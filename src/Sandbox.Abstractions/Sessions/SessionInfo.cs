@@ -84,6 +84,18 @@ public sealed record SessionInfo
 
     /// <summary>The session and checkpoint it was made from, or <see langword="null"/>.</summary>
     [Id(26)] public SessionOrigin? Origin { get; init; }
+
+    /// <summary>How long it may run at a time, or <see langword="null"/>.</summary>
+    [Id(27)] public TimeSpan? RunLimit { get; init; }
+
+    /// <summary>While it runs: when its run limit is reached (UTC), or <see langword="null"/>.</summary>
+    [Id(28)] public DateTimeOffset? RunsUntil { get; init; }
+
+    /// <summary>Calls that need the machine resume it.</summary>
+    [Id(29)] public bool WakeOnCall { get; init; } = true;
+
+    /// <summary>It is a saved state that never runs.</summary>
+    [Id(30)] public bool Sealed { get; init; }
 }
 
 /// <summary>One recovery of a session.</summary>

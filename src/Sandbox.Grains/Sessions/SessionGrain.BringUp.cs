@@ -32,7 +32,7 @@ internal sealed partial class SessionGrain
             while (Document.State is SessionState.Creating or SessionState.Resuming)
             {
                 var creating = Document.State == SessionState.Creating;
-                await (creating ? CreateMachineAsync() : Document.Resume is null ? BringBackFromDiskAsync() : BringBackFromCheckpointAsync());
+                await (Document.Sealed ? SealAsync() : creating ? CreateMachineAsync() : Document.Resume is null ? BringBackFromDiskAsync() : BringBackFromCheckpointAsync());
             }
         }
         catch (Exception e)
@@ -205,6 +205,9 @@ internal sealed partial class SessionGrain
                 StartDuration = now - (expected == SessionState.Creating ? d.CreatedAt : d.StateChangedAt),
                 Warnings = [.. started.Warnings],
                 LastActivityAt = now,
+
+                // A recovery is no new beginning: what was left of its time still is.
+                RunsUntil = d.RunLimit is null ? null : expected == SessionState.Resuming && d.Resume is null or { IsRecovery: true } ? d.RunsUntil : now + d.RunLimit,
             };
             var recovered = expected == SessionState.Resuming && d.Resume is null or { IsRecovery: true };
             return recovered ? next with { Recoveries = [.. d.Recoveries.TakeLast(49), RecoveryOf(d, started, now)] } : next;

@@ -19,6 +19,7 @@ internal sealed partial class SessionGrain
         }
 
         RequireNotEnded(Document);
+        RequireNotSealed(Document);
         var checkpoint = Checkpoint(checkpointId);
         RequireMayRollBack(Document);
 
@@ -72,6 +73,8 @@ internal sealed partial class SessionGrain
             Checkpoints = Document.Policy,
             Metadata = Document.Metadata,
             Untrusted = Document.Untrusted,
+            RunLimit = Document.RunLimit,
+            WakeOnCall = Document.WakeOnCall,
         };
 
         // The ids follow from the checkpoint's: a repeated call finds the same sessions.

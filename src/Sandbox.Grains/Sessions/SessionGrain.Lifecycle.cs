@@ -41,8 +41,11 @@ internal sealed partial class SessionGrain
             Tenant = tenant,
             CreatedAt = now,
             LastActivityAt = now,
-            IdleTimeout = request.IdleTimeout ?? _options.DefaultIdleTimeout,
-            MaxLifetime = request.MaxLifetime ?? _options.DefaultMaxLifetime,
+            IdleTimeout = request.IdleTimeout ?? (request.RunLimit is null ? _options.DefaultIdleTimeout : _options.IdleTimeoutCeiling),
+            MaxLifetime = request.MaxLifetime ?? (request.Sealed ? _options.MaxLifetimeCeiling : _options.DefaultMaxLifetime),
+            RunLimit = request.RunLimit,
+            WakeOnCall = request.WakeOnCall,
+            Sealed = request.Sealed,
             IdleAction = request.IdleAction,
             Policy = request.Checkpoints,
             Metadata = new(request.Metadata, StringComparer.Ordinal),
@@ -52,7 +55,7 @@ internal sealed partial class SessionGrain
         var document = request.From is { } from ? await SeededAsync(made, request, from) : await TemplatedAsync(made, request);
 
         // A host chosen now is in the write that makes the session, and its generation too: a start needs one write less.
-        var placement = await TryPlaceAsync(document);
+        var placement = document.Sealed ? null : await TryPlaceAsync(document);
         if (placement is not null)
         {
             document = OnHost(document, placement);
@@ -125,6 +128,23 @@ internal sealed partial class SessionGrain
                 LastActivityAt = Now,
                 Keys = Idempotency.Add(d.Keys, idempotencyKey, "setTimeouts", fingerprint),
             };
+        });
+        Touch();
+        await QuietlyAsync(ArmReminderAsync, "arming the reminder");
+        return Info();
+    }
+
+    public async Task<SessionInfo> SetRunLimitAsync(TimeSpan limit, bool onlyLater)
+    {
+        RequireExists();
+        SessionValidation.CheckRunLimit(limit, _options);
+        await _session.UpdateAsync(d =>
+        {
+            RequireNotEnded(d);
+            var until = Now + limit;
+            return onlyLater && d is { State: SessionState.Running, RunLimit: not null } && d.RunsUntil >= until
+                ? d
+                : d with { RunLimit = limit, RunsUntil = d.State == SessionState.Running ? until : d.RunsUntil };
         });
         Touch();
         await QuietlyAsync(ArmReminderAsync, "arming the reminder");

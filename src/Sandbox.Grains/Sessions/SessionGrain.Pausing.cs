@@ -34,6 +34,7 @@ internal sealed partial class SessionGrain
             }
 
             RequireNotEnded(d);
+            RequireNotSealed(d);
             var next = d.State switch
             {
                 SessionState.Paused => SessionStateMachine.Move(d, SessionState.Resuming, "resumed by its owner", Now),
@@ -51,6 +52,7 @@ internal sealed partial class SessionGrain
     /// <summary>A paused session is needed: it is resumed, unless the call may not wake it.</summary>
     private async Task WakeAsync(bool mayWake)
     {
+        RequireNotSealed(Document);
         if (!mayWake)
         {
             throw SandboxException.Conflict($"Session '{Id}' is paused, and the call was not to wake it. Resume it first, or let the call wake it.");

@@ -84,9 +84,13 @@ internal sealed partial class SessionGrain
 
         CheckLiveness();
         CheckPolicy(executionEnded: false);
-        if (Now - LastActivity() >= d.IdleTimeout)
+        if (Now >= d.RunsUntil)
         {
-            await BecomeIdleAsync(d);
+            await RestAsync(d, $"at its run limit of {Describe(d.RunLimit!.Value)}");
+        }
+        else if (Now - LastActivity() >= d.IdleTimeout)
+        {
+            await RestAsync(d, $"idle for {Describe(d.IdleTimeout)}");
         }
         else if (_lastActivity - d.LastActivityAt > Quarter(d.IdleTimeout))
         {
@@ -94,9 +98,9 @@ internal sealed partial class SessionGrain
         }
     }
 
-    private async Task BecomeIdleAsync(SessionDocument d)
+    /// <summary>What its owner wants to happen to it when nobody needs it, or its time is up.</summary>
+    private async Task RestAsync(SessionDocument d, string cause)
     {
-        var cause = $"idle for {Describe(d.IdleTimeout)}";
         if (d.IdleAction != IdleAction.Pause || !d.CanSave)
         {
             await EndAsync(cause, null);
@@ -207,7 +211,7 @@ internal sealed partial class SessionGrain
         {
             { IsFinal: true, State: SessionState.Terminated } when HoldsSomething(d) => Now,
             { IsFinal: true } => d.StateChangedAt + _options.Retention,
-            { State: SessionState.Running } => Min(LastActivity() + d.IdleTimeout, d.ExpiresAt),
+            { State: SessionState.Running } => Min(LastActivity() + d.IdleTimeout, Min(d.RunsUntil ?? d.ExpiresAt, d.ExpiresAt)),
             { State: SessionState.Paused } => d.ExpiresAt,
             _ => Now,
         };

@@ -101,6 +101,16 @@ internal sealed record SessionDocument
     /// <summary>It has ended and is out of its tenant's index.</summary>
     [Id(41)] public bool Unlisted { get; init; }
 
+    [Id(42)] public TimeSpan? RunLimit { get; init; }
+
+    /// <summary>Counted from when it began to run.</summary>
+    [Id(43)] public DateTimeOffset? RunsUntil { get; init; }
+
+    [Id(44)] public bool WakeOnCall { get; init; } = true;
+
+    /// <summary>Never runs: its machine is a snapshot that others begin with.</summary>
+    [Id(45)] public bool Sealed { get; init; }
+
     public DateTimeOffset ExpiresAt => CreatedAt + MaxLifetime;
 
     public bool IsFinal => State is SessionState.Terminated or SessionState.Failed;
@@ -136,6 +146,10 @@ internal sealed record SessionDocument
         IdleAction = IdleAction,
         Checkpoints = Policy,
         Origin = Origin,
+        RunLimit = RunLimit,
+        RunsUntil = State == SessionState.Running ? RunsUntil : null,
+        WakeOnCall = WakeOnCall,
+        Sealed = Sealed,
     };
 }
 

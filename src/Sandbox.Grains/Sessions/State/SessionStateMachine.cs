@@ -9,7 +9,7 @@ internal static class SessionStateMachine
     private static readonly FrozenDictionary<SessionState, SessionState[]> Next = new Dictionary<SessionState, SessionState[]>
     {
         [SessionState.None] = [SessionState.Creating],
-        [SessionState.Creating] = [SessionState.Running, SessionState.Terminated, SessionState.Failed],
+        [SessionState.Creating] = [SessionState.Running, SessionState.Paused, SessionState.Terminated, SessionState.Failed],
         [SessionState.Running] = [SessionState.Pausing, SessionState.Resuming, SessionState.Terminated, SessionState.Failed],
         [SessionState.Pausing] = [SessionState.Paused, SessionState.Running, SessionState.Resuming, SessionState.Terminated, SessionState.Failed],
         [SessionState.Paused] = [SessionState.Resuming, SessionState.Terminated, SessionState.Failed],

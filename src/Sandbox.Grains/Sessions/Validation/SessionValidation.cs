@@ -28,6 +28,12 @@ internal static partial class SessionValidation
         CheckRange("memoryMiB", request.MemoryMiB, 128, Math.Min(65536, options.MaxMemoryMiB), "MiB of memory");
         CheckRange("diskMiB", request.DiskMiB, 64, Math.Min(1048576, options.MaxDiskMiB), "MiB of disk");
         CheckTimeouts(request.IdleTimeout, request.MaxLifetime, options);
+        CheckTime("runLimitSeconds", request.RunLimit, options.IdleTimeoutCeiling);
+        if (request.Sealed && request.From is null)
+        {
+            throw SandboxException.Invalid("from", "A sealed session is the saved state of another: name a checkpoint to begin with.");
+        }
+
         CheckEnv("env", request.Env);
         CheckMetadata(request.Metadata);
         CheckPolicy(request);
@@ -134,6 +140,8 @@ internal static partial class SessionValidation
             throw SandboxException.Invalid(field, $"{value} {unit} are outside {least} to {most}.");
         }
     }
+
+    public static void CheckRunLimit(TimeSpan limit, SessionOptions options) => CheckTime("runLimitSeconds", limit, options.IdleTimeoutCeiling);
 
     private static void CheckTime(string field, TimeSpan? value, TimeSpan most)
     {
