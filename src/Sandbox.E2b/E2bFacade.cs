@@ -41,6 +41,10 @@ public static class E2bFacadeExtensions
         services.AddSingleton<EnvdPlane>();
         services.AddSingleton<InterpreterPlane>();
         services.AddSingleton<DataPlane>();
+        services.AddSingleton<Sandboxes>();
+        services.AddSingleton<Snapshots>();
+        services.AddSingleton<SandboxCreation>();
+        services.AddSingleton<SandboxVerbs>();
         services.AddSingleton<ControlPlane>();
         services.AddSingleton<IGatewayFacade, E2bFacade>();
         return services;
