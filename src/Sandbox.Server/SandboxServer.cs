@@ -176,6 +176,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
                 host.MemoryMiB = options.MemoryMiB;
                 host.MaxMicroVms = options.MaxMicroVms;
                 host.WarmPoolCeiling = options.WarmPool;
+                host.DrainTimeout = options.DrainTimeout;
                 host.ShareGolden = options.Redis.Length > 0;
             },
             sessions =>

@@ -115,6 +115,9 @@ public sealed record ServerOptions
     /// <summary>The HTTP facade.</summary>
     public GatewayOptions Gateway { get; init; } = new();
 
+    /// <summary>How long a stop may take to pause sessions, which then go on after the next start or on another host; 0: they are not paused. At most 25 s, because a stop as a whole has 30.</summary>
+    public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(20);
+
     /// <summary>Certificate chain (PEM) for addresses that begin with https; empty: none can be listened on.</summary>
     public string TlsCertificate { get; init; } = "";
 

@@ -43,6 +43,7 @@ public static class ServerSettings
         ["s3Endpoint"] = (o, v) => o with { S3Endpoint = v },
         ["s3Region"] = (o, v) => o with { S3Region = v },
         ["bootstrapKeyFile"] = (o, v) => o with { BootstrapKeyFile = v.Length == 0 ? v : Path.GetFullPath(v) },
+        ["drainTimeoutSeconds"] = (o, v) => o with { DrainTimeout = TimeSpan.FromSeconds(Number(v, 0, 25)) },
         ["e2bDomain"] = (o, v) => o with { E2b = o.E2b with { Domain = v } },
         ["tlsCertificate"] = (o, v) => o with { TlsCertificate = v.Length == 0 ? v : Path.GetFullPath(v) },
         ["tlsKey"] = (o, v) => o with { TlsKey = v.Length == 0 ? v : Path.GetFullPath(v) },

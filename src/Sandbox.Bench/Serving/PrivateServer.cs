@@ -72,6 +72,7 @@ internal sealed class PrivateServer : IAsyncDisposable
             await File.WriteAllBytesAsync(all["snapshotKeyFile"], RandomNumberGenerator.GetBytes(32), cancellationToken);
         }
 
+        all["drainTimeoutSeconds"] = "0";
         foreach (var (name, value) in settings)
         {
             all[name] = value;

@@ -19,7 +19,8 @@ internal static class KeyCommand
         var server = new ServerOption();
         var name = new Argument<string>("name") { Description = "What it is for" };
         var json = new Option<bool>("--json") { Description = "For machines" };
-        var command = new Command("create", "Make a key. Its text is printed this once and kept nowhere.") { name, json };
+        var e2b = new Option<bool>("--e2b") { Description = "Print it as E2B's SDKs want E2B_API_KEY: the same key, spelt e2b_ and hexadecimal digits" };
+        var command = new Command("create", "Make a key. Its text is printed this once and kept nowhere.") { name, json, e2b };
         server.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
@@ -31,7 +32,7 @@ internal static class KeyCommand
             }
             else
             {
-                Console.WriteLine(SandboxApi.Text(made, "key"));
+                Console.WriteLine(SandboxApi.Text(made, parsed.GetValue(e2b) ? "e2bKey" : "key"));
             }
 
             return ExitCodes.Success;

@@ -114,6 +114,12 @@ internal static class RunCommand
         }
 
         var flags = data is null ? [] : new Dictionary<string, string> { ["dataDirectory"] = data };
+        if (!kept)
+        {
+            // Its session ends with it.
+            flags["drainTimeoutSeconds"] = "0";
+        }
+
         var own = await PrivateServer.StartAsync(ServerSettings.Read(null, Environment.GetEnvironmentVariables(), flags), !kept, cancellationToken);
         return new Place(new SandboxApi(own.Url, null), own);
     }

@@ -3,6 +3,7 @@ using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Options;
 using Orleans.Runtime.MembershipService.SiloMetadata;
 using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts;
 using Sandbox.Grains.Hosts.Leases;
 using Sandbox.Grains.Hosts.Placement;
 using Sandbox.Grains.Hosts.Runtime;
@@ -41,6 +42,7 @@ public static class SandboxGrainsExtensions
 
         services.TryAddSingleton<IOutputLogs>(s => new StoredOutputLogs(options.OutputDirectory, SandboxClock.Of(s)));
         services.AddSingleton<HostRuntime>();
+        services.AddHostedService<HostDrain>();
         services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>>(s => s.GetRequiredService<HostRuntime>());
 
         silo.UseSiloMetadata(new Dictionary<string, string> { [HostPinnedPlacement.MetadataKey] = options.HostId });

@@ -59,6 +59,9 @@ public sealed class HostOptions
     /// <summary>How long a microVM may take to start, waiting for its turn included.</summary>
     public TimeSpan StartTimeout { get; set; } = TimeSpan.FromSeconds(170);
 
+    /// <summary>How long a host that is being stopped may take to pause its sessions, so that they go on after it is started again, or elsewhere. 0, the default: they are not paused, and lose what runs in them.</summary>
+    public TimeSpan DrainTimeout { get; set; }
+
     internal int EffectiveMemoryMiB => MemoryMiB > 0 ? MemoryMiB : (int)Math.Min(int.MaxValue, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024) * 3 / 4);
 
     internal int EffectiveMaxMicroVms => MaxMicroVms > 0 ? MaxMicroVms : Math.Max(16, Environment.ProcessorCount * 8);

@@ -199,6 +199,7 @@ internal sealed partial class SessionGrain
             {
                 Contexts = d.Resume is { } resume ? ContextsFrom(d, resume) : d.Contexts,
                 Resume = null,
+                ToBeWoken = false,
                 CanSave = started.CanSave,
                 Accelerator = started.Accelerator,
                 StartMethod = started.Method,

@@ -63,7 +63,7 @@ internal sealed partial class SessionGrain
         BeginBringUp();
     }
 
-    private async Task BeginPauseAsync(string cause, string? idempotencyKey)
+    private async Task BeginPauseAsync(string cause, string? idempotencyKey, bool toBeWoken = false)
     {
         await _session.UpdateAsync(d =>
         {
@@ -76,7 +76,8 @@ internal sealed partial class SessionGrain
             var keys = Idempotency.Add(d.Keys, idempotencyKey, "pause", "");
             if (d.State is SessionState.Pausing or SessionState.Paused)
             {
-                return d with { Keys = keys };
+                // Whoever asks for a pause that its host began gets one that lasts.
+                return d with { Keys = keys, ToBeWoken = d.ToBeWoken && toBeWoken };
             }
 
             if (d.State != SessionState.Running)
@@ -86,7 +87,7 @@ internal sealed partial class SessionGrain
 
             RequireCanSave(d);
             var pending = new CheckpointDocument { Id = SandboxIds.NewCheckpoint(), Kind = CheckpointKind.Pause, CreatedAt = Now };
-            return SessionStateMachine.Move(d, SessionState.Pausing, cause, Now) with { Pending = pending, Loose = [.. d.Loose, pending.Id], Keys = keys };
+            return SessionStateMachine.Move(d, SessionState.Pausing, cause, Now) with { Pending = pending, Loose = [.. d.Loose, pending.Id], Keys = keys, ToBeWoken = toBeWoken };
         });
         ContinuePause();
     }
@@ -159,7 +160,7 @@ internal sealed partial class SessionGrain
             await Machine(d).ContinueAsync(d.Generation, pending.Id);
             _nextSave = Now + _options.SaveRetryDelay;
             await _session.UpdateAsync(s => IsThisPause(s, d)
-                ? SessionStateMachine.Move(s, SessionState.Running, $"could not be paused: {problem.Message}", Now) with { Pending = null, LastActivityAt = s.LastActivityAt }
+                ? SessionStateMachine.Move(s, SessionState.Running, $"could not be paused: {problem.Message}", Now) with { Pending = null, LastActivityAt = s.LastActivityAt, ToBeWoken = false }
                 : s);
             Announce();
             await QuietlyAsync(DropLooseAsync, "deleting the snapshot that was given up");

@@ -50,7 +50,7 @@ internal sealed partial class SessionGrain
     private async Task<SessionDocument> RequireRunningAsync()
     {
         RequireExists();
-        var mayWake = WakeContext.MayWake ?? Document.WakeOnCall;
+        var mayWake = WakeContext.MayWake ?? (Document.WakeOnCall || Document.ToBeWoken);
         var woken = false;
         if (Document.State != SessionState.Paused || mayWake)
         {

@@ -74,6 +74,7 @@ internal sealed partial class SessionGrain
         {
             BeginBringUp();
             ContinuePause();
+            await WakeAfterDrainAsync(d);
             return;
         }
 
@@ -212,6 +213,7 @@ internal sealed partial class SessionGrain
             { IsFinal: true, State: SessionState.Terminated } when HoldsSomething(d) => Now,
             { IsFinal: true } => d.StateChangedAt + _options.Retention,
             { State: SessionState.Running } => Min(LastActivity() + d.IdleTimeout, Min(d.RunsUntil ?? d.ExpiresAt, d.ExpiresAt)),
+            { State: SessionState.Paused, ToBeWoken: true } when _executions.HasRunning => Now,
             { State: SessionState.Paused } => d.ExpiresAt,
             _ => Now,
         };

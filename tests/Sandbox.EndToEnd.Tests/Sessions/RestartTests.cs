@@ -58,6 +58,31 @@ public sealed class RestartTests
     }
 
     [Fact]
+    public async Task A_stopped_server_pauses_its_sessions_and_what_ran_goes_on_after_the_next_start()
+    {
+        await using var server = await SandboxServer.StartAsync(null, "--warm-pool", "0");
+        var api = server.Api;
+        var session = Text(await api.CreateSessionAsync(), "id");
+        var job = Text(await api.StartShellAsync(session, "for i in $(seq 1 30); do echo $i; sleep 0.1; done"), "id");
+        await foreach (var _ in api.FollowAsync(session, job))
+        {
+            break;
+        }
+
+        Assert.Equal(0, await server.StopAsync());
+        await server.RestartAsync();
+        Assert.Equal("paused", Text(await api.GetAsync($"/v1/sessions/{session}"), "state"));
+
+        // Any call wakes it.
+        await api.ShellAsync(session, "true");
+        var whole = await api.FinishAsync(session, job);
+        Assert.Equal(string.Concat(Enumerable.Range(1, 30).Select(i => $"{i}\n")), whole.Stdout);
+        Assert.Equal(0, whole.ExitCode);
+        Assert.Empty((await api.GetAsync($"/v1/sessions/{session}"))["recoveries"]!.AsArray());
+        await api.DeleteSessionAsync(session);
+    }
+
+    [Fact]
     public async Task A_deleted_session_leaves_no_process_disk_or_output()
     {
         await using var server = await SandboxServer.StartAsync(null, "--warm-pool", "0");

@@ -105,6 +105,16 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         return Task.CompletedTask;
     }
 
+    /// <summary>Takes no more sessions; returns those it has.</summary>
+    public IReadOnlyList<string> BeginDraining()
+    {
+        lock (_gate)
+        {
+            _draining = true;
+            return [.. _machines.All.Where(m => m.Machine is not null).Select(m => m.SessionId).Distinct(StringComparer.Ordinal)];
+        }
+    }
+
     private Task StartAsync(CancellationToken cancellationToken)
     {
         // Probing boots a guest and may take long: the silo does not wait for it, the scheduler does.

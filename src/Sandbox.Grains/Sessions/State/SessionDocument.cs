@@ -111,6 +111,9 @@ internal sealed record SessionDocument
     /// <summary>Never runs: its machine is a snapshot that others begin with.</summary>
     [Id(45)] public bool Sealed { get; init; }
 
+    /// <summary>Paused by its host, not by its owner: it is woken by any call, and by itself if something was running in it.</summary>
+    [Id(46)] public bool ToBeWoken { get; init; }
+
     public DateTimeOffset ExpiresAt => CreatedAt + MaxLifetime;
 
     public bool IsFinal => State is SessionState.Terminated or SessionState.Failed;

@@ -1,0 +1,25 @@
+// What is wrong or not offered: the SDK's own error classes come out, and nothing is made.
+import assert from 'node:assert/strict'
+import { AuthenticationError, NotFoundError, Sandbox, SandboxError, SandboxNotFoundError } from 'e2b'
+
+const unknown = '0123456789abcdefghjkmnpqrs'
+await assert.rejects(Sandbox.connect(unknown), SandboxNotFoundError)
+await assert.rejects(Sandbox.getInfo('no id at all'), SandboxNotFoundError)
+await assert.rejects(Sandbox.setTimeout(unknown, 1000), SandboxNotFoundError)
+assert.equal(await Sandbox.kill(unknown), false)
+await assert.rejects(Sandbox.create('no-such-template'), /no template or snapshot 'no-such-template'/)
+for (const [wanted, opts] of [
+  [/allow_internet_access/, { allowInternetAccess: true }],
+  [/network\.allowOut/, { network: { allowOut: ['example.org'] } }],
+  [/volumeMounts/, { volumeMounts: { '/data': 'volume' } }],
+  [/autoPauseMemory/, { lifecycle: { onTimeout: { action: 'pause', keepMemory: false } } }],
+]) {
+  await assert.rejects(Sandbox.create(opts), (e) => e instanceof SandboxError && wanted.test(e.message))
+}
+const quiet = await Sandbox.create({ allowInternetAccess: false, network: { denyOut: ['0.0.0.0/0'] }, timeoutMs: 30_000 })
+await quiet.kill()
+assert.deepEqual(await Sandbox.list().nextItems(), [])
+
+if (process.env.SCENARIO_KEYS) {
+  await assert.rejects(Sandbox.create({ apiKey: 'e2b_00' }), AuthenticationError)
+}
