@@ -117,6 +117,13 @@ public sealed partial class SandboxSession
         return Caller.RetryAsync(() => Lifecycle.SetTimeoutsAsync(idleTimeout, maxLifetime, key), cancellationToken);
     }
 
+    /// <summary>Lets a running session run so long from now on; see <see cref="CreateSessionRequest.RunLimit"/>.</summary>
+    /// <param name="limit">1 s to 30 days.</param>
+    /// <param name="onlyLater">Changes nothing where it may run longer already.</param>
+    /// <param name="cancellationToken">Gives up waiting for the answer.</param>
+    public Task<SessionInfo> SetRunLimitAsync(TimeSpan limit, bool onlyLater = false, CancellationToken cancellationToken = default) =>
+        Caller.RetryAsync(() => Lifecycle.SetRunLimitAsync(limit, onlyLater), cancellationToken);
+
     /// <summary>Ends the session and removes its microVM, disk and outputs.</summary>
     public Task<SessionInfo> TerminateAsync(CancellationToken cancellationToken = default)
     {
