@@ -45,6 +45,10 @@ public static class E2bFacadeExtensions
         services.AddSingleton<InterpreterPlane>();
         services.AddSingleton<CodeRunner>();
         services.AddSingleton<DataPlane>();
+        services.AddSingleton<Sandboxes>();
+        services.AddSingleton<Snapshots>();
+        services.AddSingleton<SandboxCreation>();
+        services.AddSingleton<SandboxVerbs>();
         services.AddSingleton<ControlPlane>();
         services.AddSingleton<IGatewayFacade, E2bFacade>();
         return services;

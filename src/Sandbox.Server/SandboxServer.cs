@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Security.Cryptography.X509Certificates;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.Configuration;
@@ -105,7 +106,19 @@ public sealed partial class SandboxServer : IAsyncDisposable
         builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error);
         builder.Logging.AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
         logging?.Invoke(builder.Logging);
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(k => (k.AddServerHeader, k.Limits.MaxRequestBodySize) = (false, options.Gateway.MaxJsonBytes + 1)).UseUrls([.. options.Urls]);
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(k =>
+        {
+            (k.AddServerHeader, k.Limits.MaxRequestBodySize) = (false, options.Gateway.MaxJsonBytes + 1);
+            if (options.TlsCertificate.Length > 0)
+            {
+                k.ConfigureHttpsDefaults(https => https.ServerCertificate = X509Certificate2.CreateFromPemFile(options.TlsCertificate, options.TlsKey));
+            }
+        }).UseUrls([.. options.Urls]);
+        if (options.TlsCertificate.Length > 0)
+        {
+            builder.WebHost.UseKestrelHttpsConfiguration();
+        }
+
         builder.Services.AddRoutingCore();
         if (!options.HandleSignals)
         {
@@ -216,6 +229,11 @@ public sealed partial class SandboxServer : IAsyncDisposable
             if (!Uri.TryCreate(url, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https"))
             {
                 throw new ServerException($"'{url}' is no address to listen on; write for example http://127.0.0.1:8080.");
+            }
+
+            if (uri.Scheme == "https" && (!File.Exists(options.TlsCertificate) || !File.Exists(options.TlsKey)))
+            {
+                throw new ServerException($"{url} needs a certificate: name files with tlsCertificate and tlsKey (SANDBOX_TLS_CERTIFICATE, SANDBOX_TLS_KEY), in PEM.");
             }
 
             if (options.Gateway.Development && !(uri.Host == "localhost" || (IPAddress.TryParse(uri.Host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address))))

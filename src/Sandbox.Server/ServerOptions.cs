@@ -115,6 +115,12 @@ public sealed record ServerOptions
     /// <summary>The HTTP facade.</summary>
     public GatewayOptions Gateway { get; init; } = new();
 
+    /// <summary>Certificate chain (PEM) for addresses that begin with https; empty: none can be listened on.</summary>
+    public string TlsCertificate { get; init; } = "";
+
+    /// <summary>The certificate's private key (PEM).</summary>
+    public string TlsKey { get; init; } = "";
+
     /// <summary>The E2B-compatible facade.</summary>
     public E2bOptions E2b { get; init; } = new();
 

@@ -20,7 +20,7 @@ internal static class KeyEndpoints
             }
 
             var created = await Mine(grains).CreateKeyAsync(name);
-            return Results.Json(new { created.Info.Id, created.Info.Name, created.Info.CreatedAt, created.Key }, ApiJson.Options, statusCode: StatusCodes.Status201Created);
+            return Results.Json(new { created.Info.Id, created.Info.Name, created.Info.CreatedAt, created.Key, E2bKey = E2bKeys.Write(created.Key) }, ApiJson.Options, statusCode: StatusCodes.Status201Created);
         }).TakesJson<CreateKeyBody>().WithSummary("Make an API key; its text is shown this once");
 
         api.MapGet("/keys", async (IGrainFactory grains) => Results.Json(new { keys = await Mine(grains).ListKeysAsync() }, ApiJson.Options)).WithSummary("List your API keys");

@@ -67,10 +67,11 @@ internal sealed partial class TenantAuthentication(IGrainFactory grains, Gateway
             throw Refused("An API key is required, in the header X-API-Key or as Authorization: Bearer. Start the server with --bootstrap-key FILE to get the first one.");
         }
 
+        key = E2bKeys.Read(key);
         var match = KeyForm().Match(key);
         if (!match.Success)
         {
-            throw Refused("The API key has not the form sbx_<tenant>_<secret>.");
+            throw Refused("The API key has not the form sbx_<tenant>_<secret>, or that in hexadecimal after e2b_.");
         }
 
         var hash = Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(key)));

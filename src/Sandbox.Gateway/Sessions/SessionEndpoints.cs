@@ -22,7 +22,9 @@ internal static class SessionEndpoints
         api.MapPatch("/sessions/{id}", async (string id, HttpContext context, IGrainFactory grains) =>
         {
             var body = await ApiJson.ReadAsync<TimeoutsBody>(context, options);
-            return Show(await grains.Session<ISessionGrain>(id).SetTimeoutsAsync(body.IdleTimeoutSeconds, body.MaxLifetimeSeconds, context.IdempotencyKey()));
+            var session = grains.Session<ISessionGrain>(id);
+            var info = await session.SetTimeoutsAsync(body.IdleTimeoutSeconds, body.MaxLifetimeSeconds, context.IdempotencyKey());
+            return Show(body.RunLimitSeconds is { } limit ? await session.SetRunLimitAsync(limit, onlyLater: false) : info);
         }).TakesJson<TimeoutsBody>().Produces<SessionModel>().WithSummary("Change a session's timeouts");
         api.MapGet("/sessions/{id}/metrics", async (string id, IGrainFactory grains) => Results.Json(await grains.Session<ISessionGrain>(id).GetMetricsAsync(), ApiJson.Options))
             .Produces<SessionMetrics>().WithSummary("What the session's machine uses; wakes a paused session unless ?wake=false");

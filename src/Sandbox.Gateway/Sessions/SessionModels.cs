@@ -32,6 +32,12 @@ internal sealed record CreateSessionBody
 
     public CheckpointReferenceBody? From { get; init; }
 
+    public TimeSpan? RunLimitSeconds { get; init; }
+
+    public bool? WakeOnCall { get; init; }
+
+    public bool? Sealed { get; init; }
+
     public CreateSessionRequest ToRequest() => new()
     {
         Template = Template ?? CreateSessionRequest.DefaultTemplate,
@@ -47,6 +53,9 @@ internal sealed record CreateSessionBody
         IdleAction = IdleAction ?? Abstractions.IdleAction.Pause,
         Checkpoints = Checkpoints?.ToPolicy() ?? new CheckpointPolicy(),
         From = CheckedFrom(),
+        RunLimit = RunLimitSeconds,
+        WakeOnCall = WakeOnCall ?? true,
+        Sealed = Sealed ?? false,
     };
 
     /// <summary>The grain cannot tell a template that was named from the default, so what a checkpoint brings along is refused here.</summary>
@@ -82,15 +91,19 @@ internal sealed record TimeoutsBody
     public TimeSpan? IdleTimeoutSeconds { get; init; }
 
     public TimeSpan? MaxLifetimeSeconds { get; init; }
+
+    public TimeSpan? RunLimitSeconds { get; init; }
 }
 
 /// <summary>A session as the API shows it.</summary>
 internal sealed record SessionModel(
     string Id, SessionState State, string? Cause, string Template, string? TemplateVersion, string? Backend, string? Accelerator, int Vcpus, int MemoryMiB, int DiskMiB, string? HostId,
     long Generation, string? StartMethod, TimeSpan? StartSeconds, DateTimeOffset CreatedAt, DateTimeOffset StateChangedAt, DateTimeOffset LastActivityAt, DateTimeOffset ExpiresAt,
-    TimeSpan IdleTimeoutSeconds, IdleAction IdleAction, CheckpointPolicyModel Checkpoints, SessionOrigin? Origin, IReadOnlyDictionary<string, string> Metadata, IReadOnlyList<SessionRecovery> Recoveries, IReadOnlyList<string> Warnings)
+    TimeSpan IdleTimeoutSeconds, IdleAction IdleAction, CheckpointPolicyModel Checkpoints, SessionOrigin? Origin, IReadOnlyDictionary<string, string> Metadata, IReadOnlyList<SessionRecovery> Recoveries, IReadOnlyList<string> Warnings,
+    TimeSpan? RunLimitSeconds, DateTimeOffset? RunsUntil, bool WakeOnCall, bool Sealed)
 {
     public static SessionModel From(SessionInfo s) => new(
         s.Id, s.State, s.Cause, s.Template, s.TemplateVersion, s.Backend, s.Accelerator, s.Vcpus, s.MemoryMiB, s.DiskMiB, s.HostId, s.Generation, s.StartMethod, s.StartDuration,
-        s.CreatedAt, s.StateChangedAt, s.LastActivityAt, s.ExpiresAt, s.IdleTimeout, s.IdleAction, CheckpointPolicyModel.From(s.Checkpoints), s.Origin, s.Metadata, s.Recoveries, s.Warnings);
+        s.CreatedAt, s.StateChangedAt, s.LastActivityAt, s.ExpiresAt, s.IdleTimeout, s.IdleAction, CheckpointPolicyModel.From(s.Checkpoints), s.Origin, s.Metadata, s.Recoveries, s.Warnings,
+        s.RunLimit, s.RunsUntil, s.WakeOnCall, s.Sealed);
 }

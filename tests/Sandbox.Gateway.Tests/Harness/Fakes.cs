@@ -76,6 +76,8 @@ internal sealed partial class FakeSession(FakeWorld world, string id) : ISession
 
     public Task<SessionInfo> WaitUntilSettledAsync(TimeSpan wait) => Task.FromResult(world.Sessions[id] = Settled(Mine()));
 
+    public Task<SessionInfo> SetRunLimitAsync(TimeSpan limit, bool onlyLater) => Task.FromResult(world.Sessions[id] = Mine() with { RunLimit = limit });
+
     public Task<SessionInfo> SetTimeoutsAsync(TimeSpan? idleTimeout, TimeSpan? maxLifetime, string? idempotencyKey) =>
         Task.FromResult(world.Sessions[id] = Mine() with { IdleTimeout = idleTimeout ?? Mine().IdleTimeout });
 
