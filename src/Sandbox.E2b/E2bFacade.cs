@@ -39,7 +39,11 @@ public static class E2bFacadeExtensions
         services.AddSingleton(options);
         services.AddSingleton(s => new SandboxTokens(s.GetRequiredService<GatewayOptions>().TokenKey));
         services.AddSingleton<EnvdPlane>();
+        services.AddSingleton<Envd.Process.ProcessService>();
+        services.AddSingleton<Envd.Filesystem.FilesystemService>();
+        services.AddSingleton<Envd.Files.FilesService>();
         services.AddSingleton<InterpreterPlane>();
+        services.AddSingleton<CodeRunner>();
         services.AddSingleton<DataPlane>();
         services.AddSingleton<Sandboxes>();
         services.AddSingleton<Snapshots>();

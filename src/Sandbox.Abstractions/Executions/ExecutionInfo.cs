@@ -56,4 +56,13 @@ public sealed record ExecutionInfo
 
     /// <summary>The execution that this one is the continuation of, after a rollback or in a fork; its output begins where that one stood.</summary>
     [Id(12)] public string? ContinuedFrom { get; init; }
+
+    /// <summary>The caller's own name for it, as <see cref="ExecutionRequest.Tag"/> gave it.</summary>
+    [Id(13)] public string? Tag { get; init; }
+
+    /// <summary>The command, while it runs: clipped to 4096 characters in all, its last entry then ending in an ellipsis. <see langword="null"/> for code, and after its end.</summary>
+    [Id(14)] public IReadOnlyList<string>? Argv { get; init; }
+
+    /// <summary>The working directory that was asked for.</summary>
+    [Id(15)] public string? Cwd { get; init; }
 }

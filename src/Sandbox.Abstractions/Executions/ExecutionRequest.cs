@@ -45,6 +45,9 @@ public sealed record ExecutionRequest
 
     /// <summary>Report files that appear or change under the working directory and <c>/tmp/artifacts</c> while it runs, as events of kind <see cref="OutputKind.Artifact"/> before its exit. Unset: for code, not for commands.</summary>
     [Id(13)] public bool? Artifacts { get; init; }
+
+    /// <summary>The caller's own name for it, of no meaning here. 1 to 128 printable characters.</summary>
+    [Id(14)] public string? Tag { get; init; }
 }
 
 /// <summary>Size of a terminal in characters, 1 to 1000 each.</summary>

@@ -99,7 +99,7 @@ internal static class Problems
         return context.Response.WriteAsJsonAsync(problem, ApiJson.Options, "application/problem+json", context.RequestAborted);
     }
 
-    private static SandboxException Understand(Exception e) => e switch
+    internal static SandboxException Understand(Exception e) => e switch
     {
         SandboxException known => known,
         BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } large => new SandboxException(SandboxErrorCode.TooLarge, large.Message),

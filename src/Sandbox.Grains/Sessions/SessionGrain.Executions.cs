@@ -126,6 +126,9 @@ internal sealed partial class SessionGrain
             StartedAt = Now,
             Generation = d.Generation,
             HasPty = request.Pty is not null,
+            Tag = request.Tag,
+            Argv = ExecutionIndex.Clip(request.Argv),
+            Cwd = request.Cwd,
         };
 
         // Stored before it starts: an id that a caller has seen can always be asked for, and its key starts nothing twice.

@@ -14,6 +14,7 @@ internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable
     /// <summary>How many move to the archive together.</summary>
     public const int ArchiveRun = 64;
 
+    private const int MaxArgvLength = 4096;
     private Task? _archiveRead;
 
     /// <summary>Reads what is stored: nothing of it need be there, and then nothing more is read.</summary>
@@ -54,7 +55,7 @@ internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable
     {
         await recent.UpdateAsync(d =>
         {
-            var next = d.Entries.ConvertAll(e => e.State == ExecutionState.Ended ? e : change(e));
+            var next = d.Entries.ConvertAll(e => e.State == ExecutionState.Ended ? e : WithoutArgvOnceEnded(change(e)));
             return next.SequenceEqual(d.Entries) ? d : d with { Entries = next };
         });
         await ArchiveAsync();
@@ -87,6 +88,37 @@ internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable
         await recent.ClearAsync();
         await archive.ClearAsync();
     }
+
+    /// <summary>As much of a command as is remembered: the index is written at each start and end.</summary>
+    public static IReadOnlyList<string>? Clip(IReadOnlyList<string>? argv)
+    {
+        if (argv is null)
+        {
+            return null;
+        }
+
+        var room = MaxArgvLength;
+        var kept = new List<string>();
+        foreach (var argument in argv)
+        {
+            if (argument.Length > room)
+            {
+                kept.Add(argument[..room] + "…");
+                break;
+            }
+
+            kept.Add(argument);
+            room -= argument.Length + 1;
+            if (room <= 0)
+            {
+                break;
+            }
+        }
+
+        return kept;
+    }
+
+    private static ExecutionInfo WithoutArgvOnceEnded(ExecutionInfo e) => e is { State: ExecutionState.Ended, Argv: not null } ? e with { Argv = null } : e;
 
     private async Task ArchiveAsync()
     {

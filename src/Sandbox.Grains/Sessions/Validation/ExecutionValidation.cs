@@ -10,6 +10,7 @@ internal static partial class ExecutionValidation
     private const int MaxCommandBytes = 128 * 1024;
     private const int MaxCodeBytes = 256 * 1024;
     private const int MaxPathBytes = 4096;
+    private const int MaxTagLength = 128;
     private static readonly TimeSpan MaxGrace = TimeSpan.FromMinutes(5);
     private static readonly TimeSpan MaxTimeout = TimeSpan.FromDays(30);
 
@@ -33,6 +34,11 @@ internal static partial class ExecutionValidation
         }
 
         CheckUser("user", request.User);
+        if (request.Tag is { } tag && (tag.Length is 0 or > MaxTagLength || tag.Any(char.IsControl)))
+        {
+            throw SandboxException.Invalid("tag", $"A tag has 1 to {MaxTagLength} printable characters.");
+        }
+
         if (request.Timeout is { } timeout && (timeout < TimeSpan.FromMilliseconds(1) || timeout > MaxTimeout))
         {
             throw SandboxException.Invalid("timeoutSeconds", $"{timeout} is outside 1 ms to {MaxTimeout}.");
