@@ -114,6 +114,9 @@ internal static unsafe partial class Native
     [LibraryImport("libc", EntryPoint = "inotify_add_watch", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int InotifyAdd(int fd, string path, uint mask);
 
+    [LibraryImport("libc", EntryPoint = "inotify_rm_watch", SetLastError = true)]
+    public static partial int InotifyRemove(int fd, int watch);
+
     [LibraryImport("libc", EntryPoint = "fsetxattr", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int SetAttribute(int fd, string name, byte* value, nuint size, int flags);
 
