@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+
 namespace Sandbox.Gateway;
 
 /// <summary>How the HTTP facade behaves.</summary>
@@ -17,4 +19,9 @@ public sealed record GatewayOptions
 
     /// <summary>How often a silent event stream is given a comment, so that no proxy cuts it. Default 15 s.</summary>
     public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>
+    /// Key of the preview tokens, at least 32 bytes, the same on all gateways that shall accept each other's. Default: random, so that tokens are good at this gateway only and until it is restarted.
+    /// </summary>
+    public ReadOnlyMemory<byte> TokenKey { get; init; } = RandomNumberGenerator.GetBytes(32);
 }

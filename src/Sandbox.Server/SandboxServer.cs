@@ -123,7 +123,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
         }
 
         builder.Services.AddSingleton<IOutputSource, ClientOutputSource>();
-        builder.Services.AddSandboxGateway(options.Gateway);
+        builder.Services.AddSandboxGateway(options.Gateway with { TokenKey = SnapshotStorage.TokenKey(options) });
         var app = builder.Build();
         app.MapSandboxGateway();
         return app;

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Sandbox.Snapshots;
@@ -45,6 +46,23 @@ internal static class SnapshotStorage
                 throw new ServerException("All hosts of a cluster encrypt snapshots under one master key: name its file, the same content on every host, with --snapshot-key. 'head -c 32 /dev/urandom >FILE' makes one.");
             }
         }
+    }
+
+    /// <summary>
+    /// Key of the preview tokens, derived from the master key of the snapshots: the same on all gateways that have it. A gateway without a silo and without that file has a key of its own, so that its tokens are good
+    /// there only and until it is restarted.
+    /// </summary>
+    public static ReadOnlyMemory<byte> TokenKey(ServerOptions options)
+    {
+        if (options.Role == ServerRole.Gateway && options.SnapshotKeyFile.Length == 0)
+        {
+            return RandomNumberGenerator.GetBytes(32);
+        }
+
+        // Makes the file where there is none yet, as the store would.
+        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(KeyFileOf(options)))!);
+        _ = MasterKeyProvider.FromFile(KeyFileOf(options));
+        return HKDF.DeriveKey(HashAlgorithmName.SHA256, File.ReadAllBytes(KeyFileOf(options)), 32, info: "sandbox preview tokens"u8.ToArray());
     }
 
     private static string DirectoryOf(ServerOptions options) => options.SnapshotDirectory.Length > 0 ? options.SnapshotDirectory : Path.Combine(options.DataDirectory, "snapshots");
