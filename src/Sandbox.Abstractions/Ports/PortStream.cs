@@ -56,7 +56,9 @@ public sealed class PortStream : Stream
             // What is asked for stays asked for when this call is given up: its answer is the next one's.
             _asked ??= AskAsync(() => _port.ReadAsync(Wait));
             var chunk = await _asked.WaitAsync(cancellationToken).ConfigureAwait(false);
-            _asked = null;
+
+            // Asked for ahead, one chunk: the way there and back is not waited for twice, and an end is known soon.
+            _asked = chunk.Data.Length > 0 && !chunk.End ? AskAsync(() => _port.ReadAsync(Wait)) : null;
             if (chunk.Reset)
             {
                 throw new IOException("The connection to the session's port was reset.");

@@ -36,8 +36,9 @@ public sealed class PortForwarder : IDisposable
             ActivityHeadersPropagator = null,
             ConnectTimeout = TimeSpan.FromSeconds(15),
 
-            // A connection that waits for its next request is asked for news all the time: not for long. All of a port's stay below what a session may have.
-            PooledConnectionIdleTimeout = TimeSpan.FromSeconds(10),
+            // Every request has a connection of its own. Whether one that waits for its next request is still alive only its host knows, too late for programs that close after each answer; and one that
+            // is never used twice was opened for whoever uses it. All of a port's stay below what a session may have.
+            PooledConnectionLifetime = TimeSpan.Zero,
             MaxConnectionsPerServer = IPortGrain.MaxConnections - 56,
             ConnectCallback = async (context, cancellationToken) =>
                 context.InitialRequestMessage.Options.TryGetValue(PortTarget.Key, out var target)
@@ -67,7 +68,7 @@ public sealed class PortForwarder : IDisposable
             throw SandboxException.Invalid("port", $"{port} is outside 1 to {ushort.MaxValue}.");
         }
 
-        // Wakes, counts as use, and is where a tenant who has no business here is turned away: a pooled connection asks nobody.
+        // Wakes, counts as use, and is where a tenant who has no business here is turned away.
         var session = await _grains.Session<ISessionPorts>(sessionId).TouchAsync();
         if (PreviewAccess.GrantOf(context) is { } grant && grant.Generation > session.Generation)
         {

@@ -11,7 +11,7 @@ internal sealed record PortTarget(string SessionId, int Port, string Tenant, lon
 {
     public static readonly HttpRequestOptionsKey<PortTarget> Key = new("sandbox.port-target");
 
-    /// <summary>A name that exists nowhere: connections are pooled by it, so that two sessions, ports or generations never share one.</summary>
+    /// <summary>A name that exists nowhere: limits on connections count by it, and two sessions, ports or generations never share one.</summary>
     public string Address => $"http://p{Port}-g{Generation}.{SessionId.Replace('_', '-')}.sandbox.invalid";
 
     /// <summary>Opens a connection. The session is known to run by now, so nobody is woken for it.</summary>

@@ -41,8 +41,10 @@ public static partial class PreviewAccess
     }
 
     /// <summary>Lets a request to <c>/v1/sessions/{id}/ports/{port}/…</c> in if it has a token for that session and port. A bad or expired one lets nobody in, and harms nobody who has a key.</summary>
-    internal static bool TryAdmit(HttpContext context, PreviewTokens tokens)
+    public static bool TryAdmit(HttpContext context, PreviewTokens tokens)
     {
+        ArgumentNullException.ThrowIfNull(context);
+        ArgumentNullException.ThrowIfNull(tokens);
         var match = Address().Match(context.Request.Path.Value ?? "");
         if (!match.Success || TokenOf(context.Request) is not { } token || tokens.Read(token) is not { } grant
             || grant.SessionId != match.Groups[1].Value || grant.Port.ToString(CultureInfo.InvariantCulture) != match.Groups[2].Value)
