@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Orleans.Concurrency;
 using Sandbox.Abstractions;
 
@@ -105,6 +106,73 @@ public sealed class SandboxFiles
         using var stream = new LimitedStream(limit, path);
         await DownloadAsync(path, stream, null, cancellationToken);
         return stream.ToArray();
+    }
+
+    /// <summary>
+    /// What happens in a directory from now on, until it is removed or the enumeration is given up. Ends with the microVM, too: after a pause it must be begun anew. Events may be lost when they come faster than
+    /// they are read, see <see cref="WatchPagesAsync"/> for how many; a file may be reported twice that appears in a directory at the moment in which that itself appears.
+    /// </summary>
+    /// <param name="path">The directory.</param>
+    /// <param name="recursive">Also what is below it, in directories made later, too.</param>
+    /// <param name="user">User inside the guest.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public async IAsyncEnumerable<FileEvent> WatchAsync(
+        string path, bool recursive = false, string? user = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    {
+        await foreach (var page in WatchPagesAsync(path, recursive, user, cancellationToken))
+        {
+            foreach (var change in page.Events)
+            {
+                yield return change;
+            }
+        }
+    }
+
+    /// <summary>The same in pages, which say how many events were lost. The first page is empty and says that the watch has begun.</summary>
+    public async IAsyncEnumerable<FileEventPage> WatchPagesAsync(
+        string path, bool recursive = false, string? user = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    {
+        var watch = await Caller.OnceAsync(() => Calls.WatchAsync(path, recursive, user), cancellationToken);
+        try
+        {
+            yield return new FileEventPage([], 0, false);
+            for (FileEventPage? page = null; page is not { Closed: true };)
+            {
+                page = await NextAsync(watch, cancellationToken);
+                if (page.Events.Count > 0 || page.Dropped > 0)
+                {
+                    yield return page;
+                }
+            }
+        }
+        finally
+        {
+            await EndWatchAsync(watch);
+        }
+    }
+
+    private async Task<FileEventPage> NextAsync(string watch, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await Caller.OnceAsync(() => Calls.ReadWatchAsync(watch, TimeSpan.FromSeconds(15)), cancellationToken);
+        }
+        catch (SandboxException e) when (e.Code == SandboxErrorCode.NotFound)
+        {
+            return new FileEventPage([], 0, true);
+        }
+    }
+
+    private async Task EndWatchAsync(string watch)
+    {
+        try
+        {
+            await Caller.OnceAsync(() => Calls.UnwatchAsync(watch), CancellationToken.None);
+        }
+        catch (SandboxException)
+        {
+            // It ends by itself when nobody reads it.
+        }
     }
 
     private async Task AbandonAsync(string handle)

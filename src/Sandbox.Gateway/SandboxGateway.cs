@@ -9,6 +9,7 @@ using Sandbox.Gateway.Contexts;
 using Sandbox.Gateway.Executions;
 using Sandbox.Gateway.Files;
 using Sandbox.Gateway.Http;
+using Sandbox.Gateway.Preview;
 using Sandbox.Gateway.Sessions;
 
 namespace Sandbox.Gateway;
@@ -19,7 +20,11 @@ public static class SandboxGateway
     /// <summary>Adds what the facade needs. The application also registers an <see cref="IOutputSource"/> and Orleans' <see cref="IGrainFactory"/>.</summary>
     public static IServiceCollection AddSandboxGateway(this IServiceCollection services, GatewayOptions options)
     {
+        ArgumentNullException.ThrowIfNull(options);
         services.AddSingleton(options);
+        services.AddSingleton(new PreviewTokens(options.TokenKey, TimeProvider.System));
+        services.AddHttpForwarder();
+        services.AddSingleton<PortForwarder>();
         services.AddOpenApi("v1");
         return services;
     }
@@ -30,7 +35,7 @@ public static class SandboxGateway
         ArgumentNullException.ThrowIfNull(app);
         var options = app.Services.GetRequiredService<GatewayOptions>();
         var logger = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("Sandbox.Gateway");
-        var authentication = new TenantAuthentication(app.Services.GetRequiredService<IGrainFactory>(), options, TimeProvider.System);
+        var authentication = new TenantAuthentication(app.Services.GetRequiredService<IGrainFactory>(), options, app.Services.GetRequiredService<PreviewTokens>(), TimeProvider.System);
         app.Use((context, next) => Problems.HandleAsync(context, _ => next(context), logger));
         var facades = app.Services.GetServices<IGatewayFacade>().ToList();
         facades.ForEach(f => f.UseBeforeAuthentication(app));
@@ -48,6 +53,8 @@ public static class SandboxGateway
         ExecutionEndpoints.Map(api, options);
         ContextEndpoints.Map(api, options);
         FileEndpoints.Map(api, options);
+        WatchEndpoint.Map(api, options);
+        PreviewEndpoints.Map(api, options);
         KeyEndpoints.Map(api, options);
         ClusterEndpoints.Map(api);
         facades.ForEach(f => f.Map(app));

@@ -4,6 +4,7 @@ using Sandbox.Guest.Agent.Contexts;
 using Sandbox.Guest.Agent.Executions;
 using Sandbox.Guest.Agent.Files;
 using Sandbox.Guest.Agent.Platform;
+using Sandbox.Guest.Agent.Ports;
 using Sandbox.Guest.Protocol;
 
 namespace Sandbox.Guest.Agent;
@@ -19,6 +20,7 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
     private readonly ConcurrentDictionary<ulong, DirectoryWatch> _watches = new();
     private readonly ContextTable _contexts = new();
     private readonly HandleTable _handles = new();
+    private readonly PortTable _ports = new();
     private byte[] _epoch = [];
     private int _underWay;
 
@@ -75,6 +77,7 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
         }
 
         _watches.Clear();
+        _ports.CloseAll();
         _ = UserThread.RunAsync(User.Root, _handles.CloseAll);
         Forget();
         var hello = new Hello
@@ -113,6 +116,12 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
                 break;
             case Frame.BodyOneofCase.Input when _executions.TryGetValue(frame.Stream, out var execution):
                 Input(execution, frame.Input);
+                break;
+            case Frame.BodyOneofCase.PortData:
+                _ports.Find(frame.Stream)?.Take(frame.PortData);
+                break;
+            case Frame.BodyOneofCase.PortCredit:
+                _ports.Find(frame.Stream)?.Grant(frame.PortCredit.Bytes);
                 break;
         }
     }
@@ -175,6 +184,8 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
                     // Its first event must not come before the answer.
                     watch.Begin();
                 }
+
+                _ports.Find(stream)?.Begin();
             });
         }
     }
@@ -221,6 +232,7 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
         Request.OpOneofCase.CloseFile => await _handles.CloseAsync(request.CloseFile).ConfigureAwait(false),
         Request.OpOneofCase.Watch => await AsAsync(request.Watch.User, u => Watch(stream, request.Watch, u, epoch)).ConfigureAwait(false),
         Request.OpOneofCase.Unwatch => Done(() => StopWatching(request.Unwatch.WatchStream)),
+        Request.OpOneofCase.OpenPort => await OpenPortAsync(stream, request.OpenPort.Port, epoch).ConfigureAwait(false),
         _ => throw new AgentException(ErrorCode.Unsupported, "This agent does not know the request."),
     };
 
@@ -318,6 +330,18 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
         {
             // The connection that asked has been cut meanwhile.
             StopWatching(stream);
+        }
+
+        return new Response { Empty = new Empty() };
+    }
+
+    private async Task<Response> OpenPortAsync(ulong stream, uint port, int epoch)
+    {
+        await _ports.OpenAsync(stream, port, _outbox, epoch).ConfigureAwait(false);
+        if (epoch != _outbox.Epoch)
+        {
+            // The connection that asked has been cut meanwhile.
+            _ports.Find(stream)?.Close();
         }
 
         return new Response { Empty = new Empty() };

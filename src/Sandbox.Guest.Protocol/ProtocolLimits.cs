@@ -40,7 +40,22 @@ public static class ProtocolLimits
     public const int MaxFileHandles = 64;
 
     /// <summary>Most watches at once.</summary>
-    public const int MaxWatches = 32;
+    public const int MaxWatches = 64;
+
+    /// <summary>Most connections to ports at once. One counts from the answer that opened it until the guest's last word on it (<see cref="PortData.Reset"/>).</summary>
+    public const int MaxPortConnections = 256;
+
+    /// <summary>Largest payload of one <see cref="PortData"/>, in bytes.</summary>
+    public const int MaxPortDataBytes = 32 * 1024;
+
+    /// <summary>Bytes that either side may send on a connection to a port before the other grants more with <see cref="PortCredit"/>.</summary>
+    public const int PortWindow = 256 * 1024;
+
+    /// <summary>Most bytes of a file's labels, names and values together.</summary>
+    public const int MaxMetadataBytes = 4096;
+
+    /// <summary>Longest name of a file's label, in bytes: with its prefix it fits the 255 that Linux allows an extended attribute.</summary>
+    public const int MaxMetadataNameBytes = 240;
 
     /// <summary>
     /// A context whose id is this and its language is a spare: it is made before the golden snapshot, is not listed, and gives its interpreter to the first context

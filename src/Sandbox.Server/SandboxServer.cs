@@ -137,7 +137,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
         }
 
         builder.Services.AddSingleton<IOutputSource, ClientOutputSource>();
-        builder.Services.AddSandboxGateway(SnapshotStorage.WithTokenKey(options));
+        builder.Services.AddSandboxGateway(options.Gateway with { TokenKey = SnapshotStorage.TokenKey(options) });
         builder.Services.AddE2bFacade(options.E2b);
         var app = builder.Build();
         app.MapSandboxGateway();

@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Sandbox.Gateway;
 using Sandbox.Snapshots;
 using Sandbox.Snapshots.Blobs;
 using Sandbox.Snapshots.Keys;
@@ -19,21 +18,6 @@ internal static class SnapshotStorage
         MasterKeyProvider.FromFile(KeyFileOf(options)),
         TimeProvider.System,
         s.GetRequiredService<ILogger<SnapshotStore>>()));
-
-    /// <summary>
-    /// Tokens and signed addresses are made under a key that follows from the master key, so that all gateways of a cluster agree and none expires with a restart. A gateway without that file has a key of its own.
-    /// </summary>
-    public static GatewayOptions WithTokenKey(ServerOptions options)
-    {
-        if (options.Role == ServerRole.Gateway && !File.Exists(KeyFileOf(options)))
-        {
-            return options.Gateway;
-        }
-
-        // Makes the file where there is none, with the form and the permissions it must have.
-        _ = MasterKeyProvider.FromFile(KeyFileOf(options));
-        return options.Gateway with { TokenKey = HKDF.DeriveKey(HashAlgorithmName.SHA256, File.ReadAllBytes(KeyFileOf(options)), 32, info: "sandbox gateway tokens"u8.ToArray()) };
-    }
 
     /// <summary>Refuses options under which a cluster could not find its snapshots again.</summary>
     /// <exception cref="ServerException">They do not fit together.</exception>
@@ -62,6 +46,23 @@ internal static class SnapshotStorage
                 throw new ServerException("All hosts of a cluster encrypt snapshots under one master key: name its file, the same content on every host, with --snapshot-key. 'head -c 32 /dev/urandom >FILE' makes one.");
             }
         }
+    }
+
+    /// <summary>
+    /// Key of tokens and signed addresses, derived from the master key of the snapshots: the same on all gateways that have it. A gateway without a silo and without that file has a key of its own, so that its tokens are good
+    /// there only and until it is restarted.
+    /// </summary>
+    public static byte[] TokenKey(ServerOptions options)
+    {
+        if (options.Role == ServerRole.Gateway && options.SnapshotKeyFile.Length == 0)
+        {
+            return RandomNumberGenerator.GetBytes(32);
+        }
+
+        // Makes the file where there is none yet, as the store would.
+        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(KeyFileOf(options)))!);
+        _ = MasterKeyProvider.FromFile(KeyFileOf(options));
+        return HKDF.DeriveKey(HashAlgorithmName.SHA256, File.ReadAllBytes(KeyFileOf(options)), 32, info: "sandbox gateway tokens"u8.ToArray());
     }
 
     private static string DirectoryOf(ServerOptions options) => options.SnapshotDirectory.Length > 0 ? options.SnapshotDirectory : Path.Combine(options.DataDirectory, "snapshots");

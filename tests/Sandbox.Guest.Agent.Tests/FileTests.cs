@@ -162,6 +162,67 @@ public sealed class FileTests : IAsyncLifetime
         }
     }
 
+    [Fact]
+    public async Task A_watch_tells_what_was_in_a_new_directory_already_and_follows_one_that_is_moved()
+    {
+        await using var watch = await _guest.WatchAsync(new Watch { Path = _agent.Folder, Recursive = true }, CancellationToken.None);
+        Directory.CreateDirectory(At("a/b/c"));
+        await File.WriteAllTextAsync(At("a/b/c/early"), "x");
+        await using var events = watch.Events.GetAsyncEnumerator();
+        await UntilAsync(events, WatchEvent.Types.Kind.Created, At("a/b/c/early"));
+        Directory.Move(At("a"), At("z"));
+        await UntilAsync(events, WatchEvent.Types.Kind.Renamed, At("a"));
+        await UntilAsync(events, WatchEvent.Types.Kind.Created, At("z"));
+        await UntilAsync(events, WatchEvent.Types.Kind.Created, At("z/b/c/early"));
+        await File.WriteAllTextAsync(At("z/b/c/late"), "x");
+        await UntilAsync(events, WatchEvent.Types.Kind.Written, At("z/b/c/late"));
+    }
+
+    [Fact]
+    public async Task A_watch_ends_with_the_removal_of_its_directory()
+    {
+        Directory.CreateDirectory(At("gone"));
+        await using var watch = await _guest.WatchAsync(new Watch { Path = At("gone") }, CancellationToken.None);
+        await using var events = watch.Events.GetAsyncEnumerator();
+        Directory.Delete(At("gone"));
+        await UntilAsync(events, WatchEvent.Types.Kind.Removed, At("gone"));
+    }
+
+    [Fact]
+    public async Task Labels_are_kept_with_the_file_shown_with_it_and_replaced_with_it()
+    {
+        await LabelAsync(At("f"), new() { ["owner"] = "me", ["purpose"] = "a b c" });
+        Assert.Equal(new Dictionary<string, string> { ["owner"] = "me", ["purpose"] = "a b c" }, await LabelsAsync(At("f")));
+        var listed = (await _guest.AskAsync(new Request { List = new ListDirectory { Path = _agent.Folder } })).Files.Entries.Single(e => e.Path == At("f"));
+        Assert.Equal("me", listed.Metadata["owner"]);
+        await LabelAsync(At("f"), new() { ["other"] = "" });
+        Assert.Equal(new Dictionary<string, string> { ["other"] = "" }, await LabelsAsync(At("f")));
+        await PutAsync(At("f"), "x", commit: true);
+        Assert.Empty(await LabelsAsync(At("f")));
+
+        foreach (var bad in (OpenWrite[])[new() { Metadata = { ["ä"] = "x" } }, new() { Metadata = { ["a"] = "\n" } }, new() { Metadata = { ["a"] = new string('x', 4096) } }, new() { Append = true, Metadata = { ["a"] = "x" } }])
+        {
+            await Fails(ErrorCode.InvalidArgument, new Request { OpenFile = new OpenFile { Path = At("f"), Write = bad } });
+        }
+    }
+
+    private async Task<Dictionary<string, string>> LabelsAsync(string path) => new((await StatAsync(path)).Metadata);
+
+    private async Task LabelAsync(string path, Dictionary<string, string> labels)
+    {
+        var handle = await OpenAsync(path, new OpenWrite { Metadata = { labels } });
+        await _guest.AskAsync(new Request { CloseFile = new CloseFile { Handle = handle, Commit = true } });
+    }
+
+    private static async Task UntilAsync(IAsyncEnumerator<WatchEvent> events, WatchEvent.Types.Kind kind, string path)
+    {
+        do
+        {
+            Assert.True(await events.MoveNextAsync().AsTask().WaitAsync(AgentFixture.Patience));
+        }
+        while (events.Current.Kind != kind || events.Current.Path != path);
+    }
+
     private static Request Read(string path) => new() { OpenFile = new OpenFile { Path = path, Read = new OpenRead() } };
 
     private string At(string name) => Path.Combine(_agent.Folder, name);

@@ -59,6 +59,22 @@ public interface IMicroVmGrain : IGrainWithStringKey
     /// </summary>
     [Alias("guest-request"), AlwaysInterleave]
     Task<Immutable<byte[]>> RequestAsync(long generation, Immutable<byte[]> request);
+
+    /// <summary>Connects to a port on the guest's loopback address; returns the key of the connection's <see cref="IPortGrain"/>.</summary>
+    [Alias("open-port"), AlwaysInterleave]
+    Task<string> OpenPortAsync(long generation, int port);
+
+    /// <summary>Watches a directory; returns the watch's number.</summary>
+    [Alias("watch"), AlwaysInterleave]
+    Task<long> WatchAsync(long generation, string path, bool recursive, string? user);
+
+    /// <summary>The next events of a watch; waits up to <paramref name="wait"/>, at most 20 s, for the first.</summary>
+    [Alias("read-watch"), AlwaysInterleave]
+    Task<FileEventPage> ReadWatchAsync(long generation, long watch, TimeSpan wait);
+
+    /// <summary>Ends a watch. Ending an ended one is no error.</summary>
+    [Alias("unwatch"), AlwaysInterleave]
+    Task UnwatchAsync(long generation, long watch);
 }
 
 /// <summary>What a microVM is started with.</summary>

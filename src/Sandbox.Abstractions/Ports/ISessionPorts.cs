@@ -33,15 +33,18 @@ public interface IPortGrain : IGrainWithStringKey
     /// <summary>Most bytes in one call.</summary>
     const int MaxChunkBytes = 64 * 1024;
 
+    /// <summary>Most connections of one session at a time.</summary>
+    const int MaxConnections = 256;
+
     /// <summary>What came from the guest; waits up to <paramref name="wait"/> (at most 20 s) for the first byte. One reader at a time.</summary>
     [Alias("read"), AlwaysInterleave]
     Task<PortChunk> ReadAsync(TimeSpan wait);
 
-    /// <summary>Sends to the guest; waits while the guest does not take it. One writer at a time.</summary>
+    /// <summary>Sends to the guest; waits while the guest does not take it, for 5 minutes at most: then the connection is given up. One writer at a time.</summary>
     /// <param name="data">At most <see cref="MaxChunkBytes"/>.</param>
     /// <param name="end">Nothing follows: the program reads an end of file.</param>
     /// <exception cref="SandboxException"><see cref="SandboxErrorCode.NotFound"/>: the connection has ended.</exception>
-    [Alias("write"), AlwaysInterleave]
+    [Alias("write"), AlwaysInterleave, ResponseTimeout("00:06:00")]
     Task WriteAsync(Immutable<byte[]> data, bool end);
 
     /// <summary>Ends it. Ending an ended one is no error.</summary>

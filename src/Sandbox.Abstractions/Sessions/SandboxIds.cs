@@ -40,6 +40,12 @@ public static class SandboxIds
     /// <summary>A new checkpoint id.</summary>
     public static string NewCheckpoint() => "chk_" + Random();
 
+    /// <summary>A new id of a connection to a port.</summary>
+    public static string NewConnection() => "con_" + Random();
+
+    /// <summary>Whether a text has the form of an id of a connection to a port.</summary>
+    public static bool IsConnection(string? id) => Is(id, "con_");
+
     /// <summary>Whether a text has the form of a checkpoint id.</summary>
     public static bool IsCheckpoint(string? id) => Is(id, "chk_");
 

@@ -5,6 +5,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http;
 using Sandbox.Abstractions;
+using Sandbox.Gateway.Preview;
 
 namespace Sandbox.Gateway.Auth;
 
@@ -12,7 +13,7 @@ namespace Sandbox.Gateway.Auth;
 /// Finds out for whom a request is made: by API key, or, in single-user development mode, by being on this machine. In that mode the browser is the
 /// adversary: a page from anywhere can send requests to loopback, so the Host must be a loopback name and a foreign Origin is refused.
 /// </summary>
-internal sealed partial class TenantAuthentication(IGrainFactory grains, GatewayOptions options, TimeProvider time)
+internal sealed partial class TenantAuthentication(IGrainFactory grains, GatewayOptions options, PreviewTokens tokens, TimeProvider time)
 {
     private const int MaxCachedKeys = 10_000;
     private readonly ConcurrentDictionary<string, (string Tenant, DateTimeOffset Until)> _known = new(StringComparer.Ordinal);
@@ -26,9 +27,19 @@ internal sealed partial class TenantAuthentication(IGrainFactory grains, Gateway
             return;
         }
 
+        // Whoever shows a key is who the key says. Otherwise the token is enough, also where a page of another site was followed here.
+        if (!HasKey(context) && PreviewAccess.TryAdmit(context, tokens))
+        {
+            await next(context);
+            return;
+        }
+
         TenantContext.Set(options.Development ? Local(context) : await ByKeyAsync(context));
         await next(context);
     }
+
+    private static bool HasKey(HttpContext context) =>
+        context.Request.Headers.ContainsKey("X-API-Key") || context.Request.Headers.Authorization.ToString().StartsWith("Bearer sbx_", StringComparison.OrdinalIgnoreCase);
 
     private static string Local(HttpContext context)
     {

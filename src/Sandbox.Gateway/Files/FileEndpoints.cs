@@ -16,6 +16,7 @@ namespace Sandbox.Gateway.Files;
 internal static class FileEndpoints
 {
     private const int ChunksAhead = 4;
+    private const string LabelHeader = "X-Metadata-";
 
     public static void Map(IEndpointRouteBuilder api, GatewayOptions options)
     {
@@ -41,7 +42,7 @@ internal static class FileEndpoints
             .WithSummary("Download the file at ?path=");
 
         api.MapPut("/sessions/{id}/files/content", (string id, HttpContext context, IGrainFactory grains) => UploadAsync(id, context, grains, options))
-            .WithSummary("Upload the body to ?path= (&mode= octal, &append=true); whole or not at all unless appending");
+            .WithSummary("Upload the body to ?path= (&mode= octal, &append=true; headers X-Metadata-NAME label it); whole or not at all unless appending");
 
         api.MapPost("/sessions/{id}/files/mkdir", async (string id, HttpContext context, IGrainFactory grains) =>
             Results.Json(await grains.Session<ISessionFiles>(id).MakeDirectoryAsync(context.QueryText("path"), context.Request.Query["user"]), ApiJson.Options))
@@ -130,6 +131,7 @@ internal static class FileEndpoints
             User = context.Request.Query["user"],
             Mode = Mode(context),
             Append = context.QueryFlag("append"),
+            Metadata = Labels(context),
         });
         var committed = false;
         try
@@ -171,6 +173,11 @@ internal static class FileEndpoints
             }
         }
     }
+
+    /// <summary>Labels, from headers <c>X-Metadata-NAME</c>. Names of headers know no case, so those of labels given here are in lower case.</summary>
+    private static Dictionary<string, string> Labels(HttpContext context) => context.Request.Headers
+        .Where(h => h.Key.Length > LabelHeader.Length && h.Key.StartsWith(LabelHeader, StringComparison.OrdinalIgnoreCase))
+        .ToDictionary(h => h.Key[LabelHeader.Length..].ToLowerInvariant(), h => h.Value.ToString(), StringComparer.Ordinal);
 
     private static int? Mode(HttpContext context)
     {

@@ -78,9 +78,11 @@ internal static class Problems
     }
 
     /// <summary>Writes a problem.</summary>
-    public static Task WriteAsync(HttpContext context, SandboxException error)
+    public static Task WriteAsync(HttpContext context, SandboxException error) => WriteAsync(context, error, StatusOf(error.Code));
+
+    /// <summary>Writes a problem under a status of its own.</summary>
+    public static Task WriteAsync(HttpContext context, SandboxException error, int status)
     {
-        var status = StatusOf(error.Code);
         context.Response.Clear();
         context.Response.StatusCode = status;
         if (context.Features.Get<IErrorFormat>() is { } format)

@@ -42,4 +42,12 @@ internal sealed class MicroVmGrain(HostRuntime runtime) : Grain, IMicroVmGrain
 
     public async Task<Immutable<byte[]>> RequestAsync(long generation, Immutable<byte[]> request) =>
         new(await runtime.RequestAsync(_vmId, generation, request.Value));
+
+    public Task<string> OpenPortAsync(long generation, int port) => runtime.OpenPortAsync(_vmId, generation, port);
+
+    public Task<long> WatchAsync(long generation, string path, bool recursive, string? user) => runtime.WatchDirectoryAsync(_vmId, generation, path, recursive, user);
+
+    public Task<FileEventPage> ReadWatchAsync(long generation, long watch, TimeSpan wait) => runtime.ReadWatchAsync(_vmId, generation, watch, wait);
+
+    public Task UnwatchAsync(long generation, long watch) => runtime.UnwatchAsync(_vmId, generation, watch);
 }

@@ -70,7 +70,9 @@ internal sealed partial class SessionGrain
             throw SandboxException.Invalid("mode", $"{Convert.ToString(mode, 8)} (octal) is outside 0 to 7777.");
         }
 
+        FileLabels.Check(request);
         var write = new OpenWrite { Permissions = (uint)(request.Mode ?? 0), MakeParents = request.MakeParents, Append = request.Append };
+        write.Metadata.Add(request.Metadata);
         return await OpenAsync(new OpenFile { Path = request.Path, User = request.User ?? "", Write = write });
     }
 
@@ -200,6 +202,7 @@ internal sealed partial class SessionGrain
         Group = info.Group,
         ModifiedAt = TimeOf(info.ModifiedUnixNanos),
         SymlinkTarget = info.SymlinkTarget.Length > 0 ? info.SymlinkTarget : null,
+        Metadata = new(info.Metadata, StringComparer.Ordinal),
     };
 
     private static long Clamp(ulong value) => (long)Math.Min(value, long.MaxValue);

@@ -26,10 +26,13 @@ internal sealed class DirectoryWatch
     private readonly int _epoch;
     private readonly int _fd;
     private readonly Dictionary<int, string> _directories = [];
+    private readonly int _root;
     private volatile bool _stopped;
     private bool _begun;
     private ulong _seq;
     private ulong _dropped;
+    private long _second = Environment.TickCount64;
+    private int _sent;
 
     public DirectoryWatch(ulong stream, string path, bool recursive, Outbox outbox, int epoch)
     {
@@ -53,6 +56,7 @@ internal sealed class DirectoryWatch
             throw AgentException.FromErrno(errno, $"Cannot watch {path}");
         }
 
+        _root = _directories.First(d => d.Value == path).Key;
     }
 
     /// <summary>Reports changes from now on, beginning with those since it was made.</summary>
@@ -104,11 +108,36 @@ internal sealed class DirectoryWatch
         }
     }
 
+    /// <summary>A directory was moved away or removed: what happens below it is no longer ours to tell.</summary>
+    private void Forget(string path)
+    {
+        foreach (var (id, _) in _directories.Where(d => d.Value == path || d.Value.StartsWith(path + "/", StringComparison.Ordinal)).ToList())
+        {
+            _ = Native.InotifyRemove(_fd, id);
+            _directories.Remove(id);
+        }
+    }
+
+    /// <summary>Watches a directory that appeared, and reports what was put into it before it was watched. Something may so be reported twice.</summary>
+    private void Follow(string path)
+    {
+        Add(path);
+        try
+        {
+            foreach (var entry in Directory.EnumerateFileSystemEntries(path, "*", new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.ReparsePoint }))
+            {
+                Report(0x100, entry);
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Gone again, or not ours to read.
+        }
+    }
+
     private void Run()
     {
         var buffer = new byte[64 * 1024];
-        var second = Environment.TickCount64;
-        var sent = 0;
         while (!_stopped)
         {
             if (!Descriptors.Wait(_fd, 200))
@@ -124,26 +153,37 @@ internal sealed class DirectoryWatch
                 var length = (int)BinaryPrimitives.ReadUInt32LittleEndian(buffer.AsSpan(at + 12));
                 var name = Encoding.UTF8.GetString(buffer.AsSpan(at + 16, length)).TrimEnd('\0');
                 at += 16 + length;
-                if (Environment.TickCount64 - second >= 1000)
-                {
-                    (second, sent) = (Environment.TickCount64, 0);
-                }
-
                 if ((mask & Forgotten) != 0)
                 {
                     // The kernel has let go of a directory that was removed.
-                    _directories.Remove(id);
+                    if (_directories.Remove(id, out var gone) && id == _root)
+                    {
+                        Report(0x200, gone);
+                    }
+
                     continue;
                 }
 
-                if ((mask & Overflow) != 0 || !_directories.TryGetValue(id, out var directory) || sent >= MaxPerSecond || _outbox.IsCongested)
+                if ((mask & Overflow) != 0 || !_directories.TryGetValue(id, out var directory))
                 {
                     _dropped++;
                     continue;
                 }
 
-                sent++;
-                Report(mask, name.Length == 0 ? directory : directory.TrimEnd('/') + "/" + name);
+                var path = name.Length == 0 ? directory : directory.TrimEnd('/') + "/" + name;
+                Report(mask, path);
+                if (_recursive && name.Length > 0 && (mask & IsDirectory) != 0)
+                {
+                    // Whether or not the change was passed on: what comes later in it is.
+                    if ((mask & (0x100 | 0x80)) != 0)
+                    {
+                        Follow(path);
+                    }
+                    else if ((mask & 0x40) != 0)
+                    {
+                        Forget(path);
+                    }
+                }
             }
         }
 
@@ -152,21 +192,23 @@ internal sealed class DirectoryWatch
 
     private void Report(uint mask, string path)
     {
-        if (_recursive && (mask & IsDirectory) != 0 && (mask & (0x100 | 0x80)) != 0)
+        if (Environment.TickCount64 - _second >= 1000)
         {
-            Add(path);
+            (_second, _sent) = (Environment.TickCount64, 0);
         }
 
-        if (Encoding.UTF8.GetByteCount(path) > ProtocolLimits.MaxPathBytes)
+        // A host takes a path that is too long for an attack.
+        if (_sent >= MaxPerSecond || _outbox.IsCongested || Encoding.UTF8.GetByteCount(path) > ProtocolLimits.MaxPathBytes)
         {
-            // A host takes such a path for an attack.
             _dropped++;
             return;
         }
 
-        var kind = (mask & 0x100) != 0 ? WatchEvent.Types.Kind.Created
+        // 0x80, a name that something was moved to, is as good as new; 0x40, the name it had, is gone.
+        _sent++;
+        var kind = (mask & (0x100 | 0x80)) != 0 ? WatchEvent.Types.Kind.Created
             : (mask & 0x200) != 0 ? WatchEvent.Types.Kind.Removed
-            : (mask & (0x40 | 0x80)) != 0 ? WatchEvent.Types.Kind.Renamed
+            : (mask & 0x40) != 0 ? WatchEvent.Types.Kind.Renamed
             : (mask & 0x4) != 0 ? WatchEvent.Types.Kind.Attributes
             : WatchEvent.Types.Kind.Written;
         _outbox.Send(new Frame { Stream = _stream, WatchEvent = new WatchEvent { Seq = ++_seq, Kind = kind, Path = path, Dropped = _dropped } }, _epoch);

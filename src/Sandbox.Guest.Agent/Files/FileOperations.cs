@@ -40,6 +40,10 @@ internal static unsafe class FileOperations
             // A target that is not UTF-8 grows when its bytes are replaced, and a host takes a longer one for an attack.
             info.SymlinkTarget = Clip(Try(() => new global::System.IO.FileInfo(path).LinkTarget) ?? "", ProtocolLimits.MaxPathBytes);
         }
+        else if (info.Type is FileType.Regular or FileType.Directory)
+        {
+            Labels.Read(path, follow, info.Metadata);
+        }
 
         return info;
     }

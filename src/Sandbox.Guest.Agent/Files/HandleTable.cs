@@ -129,6 +129,7 @@ internal sealed class HandleTable
 
     private static OpenHandle OpenForWriting(string path, OpenWrite write, User user)
     {
+        Labels.Check(write);
         if (write.MakeParents)
         {
             FileOperations.MakeParents(path);
@@ -156,6 +157,17 @@ internal sealed class HandleTable
             File.SetUnixFileMode(file, (UnixFileMode)mode);
             return 0;
         });
+        try
+        {
+            Labels.Write(file, path, write.Metadata);
+        }
+        catch
+        {
+            file.Dispose();
+            _ = Native.Remove(temporary, 0);
+            throw;
+        }
+
         return new OpenHandle(target, file, user) { Writable = true, Temporary = temporary };
     }
 

@@ -49,6 +49,12 @@ internal sealed partial class NullGuest : IGuest
     /// <inheritdoc/>
     public Task<IGuestWatch> WatchAsync(Watch request, CancellationToken cancellationToken) => throw Faults.Of(ErrorCode.Unsupported, "This guest watches no directories.");
 
+    /// <inheritdoc/>
+    public async Task<IGuestPort> OpenPortAsync(int port, CancellationToken cancellationToken) =>
+        await WhileRunningAsync(
+            () => port == NullPort.Echo ? new NullPort() : throw Faults.Of(ErrorCode.NotFound, $"nobody listens on port {port}; this guest has only the echo service, port {NullPort.Echo}"),
+            cancellationToken).ConfigureAwait(false);
+
     /// <summary>Does something with the guest, now or when it goes on.</summary>
     /// <exception cref="GuestUnavailableException">It is gone.</exception>
     public async Task<T> WhileRunningAsync<T>(Func<T> action, CancellationToken cancellationToken)

@@ -131,6 +131,12 @@ public sealed partial class GuestConnection
                         failed.Add(stream);
                         _streams[id] = new ClosedWatch { Id = id };
                         break;
+                    case GuestPort:
+                        // Nothing more can come on it: the agent ends it before it answers the next hello.
+                        failed.Add(stream);
+                        _streams.Remove(id);
+                        _openPorts--;
+                        break;
                 }
             }
 

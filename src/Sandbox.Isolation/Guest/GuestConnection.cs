@@ -45,7 +45,7 @@ public sealed partial class GuestConnection : IGuest, IAsyncDisposable
     public async Task<Response> RequestAsync(Request request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        if (request.OpCase is Request.OpOneofCase.Start or Request.OpOneofCase.Watch or Request.OpOneofCase.None)
+        if (request.OpCase is Request.OpOneofCase.Start or Request.OpOneofCase.Watch or Request.OpOneofCase.OpenPort or Request.OpOneofCase.None)
         {
             throw new ArgumentException($"A {request.OpCase} is not a unary request.", nameof(request));
         }
@@ -216,6 +216,10 @@ public sealed partial class GuestConnection : IGuest, IAsyncDisposable
                 break;
             case Response.ResultOneofCase.Handle:
                 Forget(new Request { CloseFile = new CloseFile { Handle = response.Handle.Handle } });
+                break;
+            case Response.ResultOneofCase.Empty when pending.Request.OpCase == Request.OpOneofCase.OpenPort:
+                var unwanted = _streams.GetValueOrDefault(pending.Id) as GuestPort ?? AdoptPort(pending.Id);
+                _ = Task.Run(unwanted.DisposeAsync);
                 break;
             case Response.ResultOneofCase.Empty when pending.Request.OpCase == Request.OpOneofCase.Watch:
                 _streams[pending.Id] = new ClosedWatch { Id = pending.Id };

@@ -11,7 +11,7 @@ public interface IGuest
     /// <summary>Completes, never faults, when the channel is gone for good; the string says why.</summary>
     Task<string> Closed { get; }
 
-    /// <summary>Sends one unary request (anything but <see cref="StartExecution"/> and <see cref="Watch"/>) and returns its answer.</summary>
+    /// <summary>Sends one unary request (anything but <see cref="StartExecution"/>, <see cref="Watch"/> and <see cref="OpenPort"/>) and returns its answer.</summary>
     /// <exception cref="GuestException">The guest answered with an error.</exception>
     /// <exception cref="GuestUnavailableException">The channel is closed, or the guest did not answer before the deadline.</exception>
     Task<Response> RequestAsync(Request request, CancellationToken cancellationToken);
@@ -23,6 +23,13 @@ public interface IGuest
 
     /// <summary>Watches a directory until disposed.</summary>
     Task<IGuestWatch> WatchAsync(Watch request, CancellationToken cancellationToken);
+
+    /// <summary>Connects to a TCP port on the guest's own loopback address.</summary>
+    /// <param name="port">1 to 65535.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    /// <exception cref="GuestException"><see cref="ErrorCode.NotFound"/>: nobody listens; <see cref="ErrorCode.ResourceExhausted"/>: too many connections.</exception>
+    /// <exception cref="GuestUnavailableException">The channel is closed, or the guest did not answer.</exception>
+    Task<IGuestPort> OpenPortAsync(int port, CancellationToken cancellationToken);
 }
 
 /// <summary>One execution inside a guest.</summary>

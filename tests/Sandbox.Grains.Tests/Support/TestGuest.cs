@@ -61,6 +61,8 @@ internal sealed class TestGuest(string diskPath) : IGuest
         return Task.FromResult<IGuestExecution>(execution);
     }
 
+    public Task<IGuestPort> OpenPortAsync(int port, CancellationToken cancellationToken) => throw new NotSupportedException();
+
     public Task<IGuestWatch> WatchAsync(Watch request, CancellationToken cancellationToken) => throw new NotSupportedException();
 
     public Task<Response> RequestAsync(Request request, CancellationToken cancellationToken)

@@ -58,6 +58,8 @@ public static class HostileGen
         AnyResponse.Select(r => new Frame { Response = r }),
         Number.Select(n => new Frame { Pong = new Pong { Nonce = n } }),
         Number.Select(n => new Frame { StdinCredit = new StdinCredit { Offset = n } }),
+        Gen.Select(Bytes, Gen.Bool, Gen.Bool, (data, end, reset) => new Frame { PortData = new PortData { Data = data, End = end, Reset = reset } }),
+        Number.Select(n => new Frame { PortCredit = new PortCredit { Bytes = (uint)n } }),
         Gen.Select(Number, Gen.Int[0, 7], Text, (seq, kind, path) => new Frame { WatchEvent = new WatchEvent { Seq = seq, Kind = (WatchEvent.Types.Kind)kind, Path = path, Dropped = seq } }),
         Gen.Const(new Frame()),
         Number.Select(n => new Frame { Ping = new Ping { Nonce = n } }),

@@ -88,7 +88,7 @@ internal sealed partial class HostRuntime
             throw new SandboxException(SandboxErrorCode.InvalidArgument, "Not a guest request: " + e.Message);
         }
 
-        if (parsed.OpCase is Request.OpOneofCase.None or Request.OpOneofCase.Start or Request.OpOneofCase.Watch)
+        if (parsed.OpCase is Request.OpOneofCase.None or Request.OpOneofCase.Start or Request.OpOneofCase.Watch or Request.OpOneofCase.OpenPort)
         {
             throw new SandboxException(SandboxErrorCode.InvalidArgument, $"A guest request of kind {parsed.OpCase} is not unary.");
         }
@@ -152,14 +152,23 @@ internal sealed partial class HostRuntime
 
     private async Task<T> AskAsync<T>(Func<CancellationToken, Task<T>> ask)
     {
-        using var deadline = new CancellationTokenSource(_options.GuestRequestTimeout);
         try
         {
-            return await ask(deadline.Token);
+            return await AskGuestAsync(ask);
         }
         catch (GuestException e)
         {
             throw GuestRequests.ToSandbox(e);
+        }
+    }
+
+    /// <summary>The same, for a caller that has words of its own for what the guest refuses.</summary>
+    private async Task<T> AskGuestAsync<T>(Func<CancellationToken, Task<T>> ask)
+    {
+        using var deadline = new CancellationTokenSource(_options.GuestRequestTimeout);
+        try
+        {
+            return await ask(deadline.Token);
         }
         catch (GuestUnavailableException e)
         {

@@ -246,6 +246,7 @@ internal sealed partial class HostRuntime
                 _logger.LogError(e, "MicroVM {Vm} could not be removed whole; the reaper tries again", machine.VmId);
             }
 
+            await machine.Connections.RemoveAllAsync();
             foreach (var pump in machine.Executions.Values)
             {
                 // Only those that a save holds: they go on after the resume, and their logs stay open.

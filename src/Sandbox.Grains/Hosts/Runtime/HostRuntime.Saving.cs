@@ -116,6 +116,12 @@ internal sealed partial class HostRuntime
                 await Task.Delay(5, cancellationToken);
             }
 
+            if (save.Stop)
+            {
+                // Both ends are told now. A machine that runs on keeps its connections; a copy of it has none, as its agent ends them all when its host says hello.
+                await machine.Connections.RemovePortsAsync();
+            }
+
             using var writer = await RequireSnapshots().BeginAsync(
                 new SnapshotRequest(machine.Start.Tenant, save.SnapshotId, machine.SessionId, save.ParentId), cancellationToken);
             var records = new List<ExecutionRecord>();

@@ -125,6 +125,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
             _loops.Add(Task.Run(() => EveryAsync(_options.PoolPeriod, AdjustPoolsAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.ReportPeriod, ReportAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.ReapPeriod, ReapAsync), CancellationToken.None));
+            _loops.Add(Task.Run(() => EveryAsync(ConnectionSweep, ExpireConnectionsAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.CollectPeriod, CollectAsync), CancellationToken.None));
         }
 

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts.Connections;
 using Sandbox.Grains.Hosts.Executions;
 using Sandbox.Isolation.Backends;
 
@@ -35,6 +36,9 @@ internal sealed class LiveMicroVm(string vmId, MicroVmStart start)
     public Task Removed { get; set; } = Task.CompletedTask;
 
     public ConcurrentDictionary<string, ExecutionPump> Executions { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Connections to its ports, and watches.</summary>
+    public ConnectionTable Connections { get; } = new();
 
     public ConcurrentDictionary<string, Task> Pumps { get; } = new(StringComparer.Ordinal);
 

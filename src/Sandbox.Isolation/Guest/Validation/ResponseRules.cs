@@ -136,6 +136,7 @@ internal static class ResponseRules
         GuestText.RequirePath(file.SymlinkTarget, "A symbolic link's target", mayBeEmpty: true);
         GuestText.RequireAtMost(file.Owner, GuestLimits.MaxNameBytes, "An owner");
         GuestText.RequireAtMost(file.Group, GuestLimits.MaxNameBytes, "A group");
+        LabelRules.DropUnfit(file.Metadata);
         if (!Enum.IsDefined(file.Type) || file.Type == FileType.Unspecified || file.Mode > 0xFFF || file.Size > long.MaxValue || file.Blocks > long.MaxValue / 512)
         {
             throw new ProtocolException($"A file of type {(int)file.Type}, mode {file.Mode} and {file.Size} bytes.");
