@@ -15,6 +15,9 @@ public sealed record GatewayOptions
     /// <summary>How long a key that was found valid is trusted without asking again. A revoked key stops working after at most this long.</summary>
     public TimeSpan KeyCache { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>What signed addresses are signed with: 32 bytes. Random by default, so that they are good at this gateway only, until it is restarted.</summary>
+    public byte[] TokenKey { get; init; } = System.Security.Cryptography.RandomNumberGenerator.GetBytes(32);
+
     /// <summary>How often a silent event stream is given a comment, so that no proxy cuts it. Default 15 s.</summary>
     public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(15);
 }

@@ -123,7 +123,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
         }
 
         builder.Services.AddSingleton<IOutputSource, ClientOutputSource>();
-        builder.Services.AddSandboxGateway(options.Gateway);
+        builder.Services.AddSandboxGateway(SnapshotStorage.TokenKey(options) is { } key ? options.Gateway with { TokenKey = key } : options.Gateway);
         var app = builder.Build();
         app.MapSandboxGateway();
         return app;
@@ -169,6 +169,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
                 sessions.DefaultMaxLifetime = options.DefaultMaxLifetime;
             });
         silo.Services.AddSnapshotStore(options);
+        silo.Services.AddArtifactStore(options);
         AddBackends(silo.Services, options);
     }
 

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Sandbox.Snapshots;
+using Sandbox.Snapshots.Artifacts;
 using Sandbox.Snapshots.Blobs;
 using Sandbox.Snapshots.Keys;
 
@@ -9,6 +10,8 @@ namespace Sandbox.Server;
 /// <summary>The snapshot store of a server, by its options: a directory or an S3 bucket.</summary>
 internal static class SnapshotStorage
 {
+    private const string Artifacts = "artifacts";
+
     /// <summary>Adds the store to a silo's services. Opened when the first grain or host needs it; <see cref="Check"/> has looked at the options before.</summary>
     public static void AddSnapshotStore(this IServiceCollection services, ServerOptions options) => services.AddSingleton(s => new SnapshotStore(
         options.S3Bucket.Length > 0
@@ -17,6 +20,21 @@ internal static class SnapshotStorage
         MasterKeyProvider.FromFile(KeyFileOf(options)),
         TimeProvider.System,
         s.GetRequiredService<ILogger<SnapshotStore>>()));
+
+    /// <summary>Adds the store of the files that executions make: beside the snapshots, under keys from the same master key.</summary>
+    public static void AddArtifactStore(this IServiceCollection services, ServerOptions options) => services.AddSingleton(_ => new ArtifactStore(
+        options.S3Bucket.Length > 0
+            ? new S3Settings { Bucket = options.S3Bucket, Prefix = options.S3Prefix.Length == 0 ? Artifacts : $"{options.S3Prefix}/{Artifacts}", Endpoint = options.S3Endpoint, Region = options.S3Region }.Open()
+            : new FileBlobStore(Path.Combine(options.SnapshotDirectory.Length > 0 ? options.SnapshotDirectory : options.DataDirectory, Artifacts)),
+        MasterKeyProvider.FromFile(KeyFileOf(options))));
+
+    /// <summary>
+    /// The key that signed addresses are made with, the same at every gateway that knows the master key; <see langword="null"/> at one that does not: then its addresses are good only there,
+    /// until it is restarted.
+    /// </summary>
+    public static byte[]? TokenKey(ServerOptions options) => options.Role == ServerRole.Gateway && options.SnapshotKeyFile.Length == 0
+        ? null
+        : MasterKeyProvider.FromFile(KeyFileOf(options)).Derive("sandbox gateway tokens");
 
     /// <summary>Refuses options under which a cluster could not find its snapshots again.</summary>
     /// <exception cref="ServerException">They do not fit together.</exception>

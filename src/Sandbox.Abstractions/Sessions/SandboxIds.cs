@@ -40,6 +40,12 @@ public static class SandboxIds
     /// <summary>A new checkpoint id.</summary>
     public static string NewCheckpoint() => "chk_" + Random();
 
+    /// <summary>A new artifact id.</summary>
+    public static string NewArtifact() => "art_" + Random();
+
+    /// <summary>Whether a text has the form of an artifact id.</summary>
+    public static bool IsArtifact(string? id) => Is(id, "art_");
+
     /// <summary>Whether a text has the form of a checkpoint id.</summary>
     public static bool IsCheckpoint(string? id) => Is(id, "chk_");
 

@@ -59,6 +59,9 @@ public sealed class HostOptions
     /// <summary>How long a microVM may take to start, waiting for its turn included.</summary>
     public TimeSpan StartTimeout { get; set; } = TimeSpan.FromSeconds(170);
 
+    /// <summary>What is taken of the files that executions make.</summary>
+    public ArtifactOptions Artifacts { get; set; } = new();
+
     internal int EffectiveMemoryMiB => MemoryMiB > 0 ? MemoryMiB : (int)Math.Min(int.MaxValue, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024) * 3 / 4);
 
     internal int EffectiveMaxMicroVms => MaxMicroVms > 0 ? MaxMicroVms : Math.Max(16, Environment.ProcessorCount * 8);
