@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Sandbox.Gateway.Artifacts;
 using Sandbox.Gateway.Auth;
 using Sandbox.Gateway.Checkpoints;
 using Sandbox.Gateway.Cluster;
@@ -46,6 +47,7 @@ public static class SandboxGateway
         ExecutionEndpoints.Map(api, options);
         ContextEndpoints.Map(api, options);
         FileEndpoints.Map(api, options);
+        ArtifactEndpoints.Map(api, options);
         KeyEndpoints.Map(api, options);
         ClusterEndpoints.Map(api);
         return app;
