@@ -5,7 +5,6 @@ using Google.Protobuf;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Hosts.Artifacts;
-using Sandbox.Grains.Output;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Guest;
 using Sandbox.Snapshots.Artifacts;
