@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Sandbox.Gateway.Artifacts;
 using Sandbox.Gateway.Auth;
 using Sandbox.Gateway.Checkpoints;
 using Sandbox.Gateway.Cluster;
@@ -55,6 +56,7 @@ public static class SandboxGateway
         FileEndpoints.Map(api, options);
         WatchEndpoint.Map(api, options);
         PreviewEndpoints.Map(api, options);
+        ArtifactEndpoints.Map(api, options);
         KeyEndpoints.Map(api, options);
         ClusterEndpoints.Map(api);
         facades.ForEach(f => f.Map(app));

@@ -30,6 +30,13 @@ public static class EventCost
             case ExecutionEvent.EventOneofCase.CodeError:
                 cost += (long)executionEvent.CodeError.Name.Length + executionEvent.CodeError.Value.Length + executionEvent.CodeError.Traceback.Length;
                 break;
+            case ExecutionEvent.EventOneofCase.ChangedFiles:
+                foreach (var file in executionEvent.ChangedFiles.Files)
+                {
+                    cost += 32 + file.Path.Length;
+                }
+
+                break;
         }
 
         // A frame is at most 512 KiB, so this never saturates for an event that came in one.

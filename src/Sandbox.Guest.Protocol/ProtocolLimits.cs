@@ -33,6 +33,9 @@ public static class ProtocolLimits
     /// <summary>Most entries in one <see cref="FileList"/>.</summary>
     public const int MaxListEntries = 1000;
 
+    /// <summary>Most files named in one <see cref="ChangedFiles"/>.</summary>
+    public const int MaxChangedFiles = 1000;
+
     /// <summary>Most executions running at once in one microVM.</summary>
     public const int MaxExecutions = 256;
 

@@ -23,6 +23,9 @@ public enum OutputRecordKind : byte
 
     /// <summary>How the execution ended: always the last record.</summary>
     Exit = 7,
+
+    /// <summary>A file that the execution made. Its writer bounds them; the cap of output does not count them.</summary>
+    Artifact = 8,
 }
 
 /// <summary>One record of an output log.</summary>

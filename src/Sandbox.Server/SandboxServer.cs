@@ -185,6 +185,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
                 sessions.DefaultMaxLifetime = options.DefaultMaxLifetime;
             });
         silo.Services.AddSnapshotStore(options);
+        silo.Services.AddArtifactStore(options);
         AddBackends(silo.Services, options);
     }
 

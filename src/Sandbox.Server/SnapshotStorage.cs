@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Sandbox.Snapshots;
+using Sandbox.Snapshots.Artifacts;
 using Sandbox.Snapshots.Blobs;
 using Sandbox.Snapshots.Keys;
 
@@ -10,6 +11,8 @@ namespace Sandbox.Server;
 /// <summary>The snapshot store of a server, by its options: a directory or an S3 bucket.</summary>
 internal static class SnapshotStorage
 {
+    private const string Artifacts = "artifacts";
+
     /// <summary>Adds the store to a silo's services. Opened when the first grain or host needs it; <see cref="Check"/> has looked at the options before.</summary>
     public static void AddSnapshotStore(this IServiceCollection services, ServerOptions options) => services.AddSingleton(s => new SnapshotStore(
         options.S3Bucket.Length > 0
@@ -18,6 +21,13 @@ internal static class SnapshotStorage
         MasterKeyProvider.FromFile(KeyFileOf(options)),
         TimeProvider.System,
         s.GetRequiredService<ILogger<SnapshotStore>>()));
+
+    /// <summary>Adds the store of the files that executions make: beside the snapshots, under keys from the same master key.</summary>
+    public static void AddArtifactStore(this IServiceCollection services, ServerOptions options) => services.AddSingleton(_ => new ArtifactStore(
+        options.S3Bucket.Length > 0
+            ? new S3Settings { Bucket = options.S3Bucket, Prefix = options.S3Prefix.Length == 0 ? Artifacts : $"{options.S3Prefix}/{Artifacts}", Endpoint = options.S3Endpoint, Region = options.S3Region }.Open()
+            : new FileBlobStore(Path.Combine(options.SnapshotDirectory.Length > 0 ? options.SnapshotDirectory : options.DataDirectory, Artifacts)),
+        MasterKeyProvider.FromFile(KeyFileOf(options))));
 
     /// <summary>Refuses options under which a cluster could not find its snapshots again.</summary>
     /// <exception cref="ServerException">They do not fit together.</exception>
@@ -61,8 +71,7 @@ internal static class SnapshotStorage
 
         // Makes the file where there is none yet, as the store would.
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(KeyFileOf(options)))!);
-        _ = MasterKeyProvider.FromFile(KeyFileOf(options));
-        return HKDF.DeriveKey(HashAlgorithmName.SHA256, File.ReadAllBytes(KeyFileOf(options)), 32, info: "sandbox gateway tokens"u8.ToArray());
+        return MasterKeyProvider.FromFile(KeyFileOf(options)).Derive("sandbox gateway tokens");
     }
 
     private static string DirectoryOf(ServerOptions options) => options.SnapshotDirectory.Length > 0 ? options.SnapshotDirectory : Path.Combine(options.DataDirectory, "snapshots");

@@ -46,6 +46,12 @@ public static class SandboxIds
     /// <summary>Whether a text has the form of an id of a connection to a port.</summary>
     public static bool IsConnection(string? id) => Is(id, "con_");
 
+    /// <summary>A new artifact id.</summary>
+    public static string NewArtifact() => "art_" + Random();
+
+    /// <summary>Whether a text has the form of an artifact id.</summary>
+    public static bool IsArtifact(string? id) => Is(id, "art_");
+
     /// <summary>Whether a text has the form of a checkpoint id.</summary>
     public static bool IsCheckpoint(string? id) => Is(id, "chk_");
 

@@ -50,6 +50,9 @@ internal sealed class LiveExecution(SandboxApi api, string session, Say say) : I
                 case "notice":
                     say.Note(item.Data["text"]?.ToString() ?? "");
                     break;
+                case "artifact":
+                    say.Note(ArtifactLine.Of(item.Data));
+                    break;
                 case "exit":
                     outcome = Outcome.Of(item.Data);
                     break;

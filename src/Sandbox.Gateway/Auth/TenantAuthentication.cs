@@ -5,6 +5,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http;
 using Sandbox.Abstractions;
+using Sandbox.Gateway.Artifacts;
 using Sandbox.Gateway.Preview;
 
 namespace Sandbox.Gateway.Auth;
@@ -21,7 +22,8 @@ internal sealed partial class TenantAuthentication(IGrainFactory grains, Gateway
     public async Task HandleAsync(HttpContext context, RequestDelegate next)
     {
         // What is open is listed; everything else is closed, however its path is spelt (routing does not look at case).
-        if (context.Request.Path.Value is "/healthz" or "/readyz" or "/openapi/v1.json")
+        // An artifact's signed address says itself for whom it is good.
+        if (context.Request.Path.Value is "/healthz" or "/readyz" or "/openapi/v1.json" || context.Request.Path.Value?.StartsWith(ArtifactLinks.Prefix, StringComparison.Ordinal) == true)
         {
             await next(context);
             return;

@@ -4,6 +4,7 @@ using System.Threading.Channels;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Sandbox.Abstractions;
+using Sandbox.Gateway.Artifacts;
 
 namespace Sandbox.Gateway.Executions;
 
@@ -16,7 +17,7 @@ internal static class EventStream
     public static bool IsWanted(HttpContext context) =>
         context.Request.Headers.Accept.ToString().Contains("text/event-stream", StringComparison.OrdinalIgnoreCase) || context.Request.Query["follow"] == "sse";
 
-    public static async Task WriteAsync(HttpContext context, IAsyncEnumerable<OutputEvent> events, GatewayOptions options, int status)
+    public static async Task WriteAsync(HttpContext context, IAsyncEnumerable<OutputEvent> events, SessionLinks links, GatewayOptions options, int status)
     {
         context.Response.StatusCode = status;
         context.Response.ContentType = "text/event-stream";
@@ -53,7 +54,7 @@ internal static class EventStream
                 var text = new StringBuilder();
                 while (ahead.Reader.TryRead(out var output))
                 {
-                    text.Append(CultureInfo.InvariantCulture, $"id: {output.Seq}\nevent: {OutputModel.NameOf(output.Kind)}\ndata: {OutputModel.ToJson(output).ToJsonString()}\n\n");
+                    text.Append(CultureInfo.InvariantCulture, $"id: {output.Seq}\nevent: {OutputModel.NameOf(output.Kind)}\ndata: {OutputModel.ToJson(output, links).ToJsonString()}\n\n");
                 }
 
                 await SendAsync(context, text.ToString());

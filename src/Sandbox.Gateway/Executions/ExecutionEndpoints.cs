@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Sandbox.Abstractions;
+using Sandbox.Gateway.Artifacts;
 using Sandbox.Gateway.Http;
 
 namespace Sandbox.Gateway.Executions;
@@ -20,7 +21,7 @@ internal static class ExecutionEndpoints
             context.Response.Headers.Location = $"/v1/sessions/{id}/executions/{started.Id}";
             if (EventStream.IsWanted(context))
             {
-                await EventStream.WriteAsync(context, CompletedOutput.ReadAsync(outputs, grains, id, started.Id, 1, context.RequestAborted), options, StatusCodes.Status201Created);
+                await EventStream.WriteAsync(context, CompletedOutput.ReadAsync(outputs, grains, id, started.Id, 1, context.RequestAborted), SessionLinks.Of(options, id), options, StatusCodes.Status201Created);
                 return Results.Empty;
             }
 
@@ -58,7 +59,7 @@ internal static class ExecutionEndpoints
             StdinAsync(id, execution, context, grains)).WithSummary("Write the body to its standard input; ?eof=true closes it");
 
         api.MapGet("/sessions/{id}/executions/{execution}/ws", (string id, string execution, HttpContext context, IGrainFactory grains, IOutputSource outputs) =>
-            ExecutionSocket.ServeAsync(id, Calls.Execution(execution), context, grains, outputs))
+            ExecutionSocket.ServeAsync(id, Calls.Execution(execution), context, grains, outputs, SessionLinks.Of(options, id)))
             .WithSummary("WebSocket: output out; stdin, signals and terminal sizes in");
     }
 
@@ -68,14 +69,15 @@ internal static class ExecutionEndpoints
         var from = From(context);
         if (EventStream.IsWanted(context))
         {
-            await EventStream.WriteAsync(context, CompletedOutput.ReadAsync(outputs, grains, id, execution, from, context.RequestAborted), options, StatusCodes.Status200OK);
+            await EventStream.WriteAsync(context, CompletedOutput.ReadAsync(outputs, grains, id, execution, from, context.RequestAborted), SessionLinks.Of(options, id), options, StatusCodes.Status200OK);
             return Results.Empty;
         }
 
         var page = await grains.GetGrain<IOutputGrain>($"{info.HostId}/{id}/{execution}").ReadAsync(from, TimeSpan.Zero);
+        var links = SessionLinks.Of(options, id);
         var events = page.Events.Select(e =>
         {
-            var json = OutputModel.ToJson(e);
+            var json = OutputModel.ToJson(e, links);
             json.Insert(0, "kind", OutputModel.NameOf(e.Kind));
             return json;
         });

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Sandbox.Abstractions;
+using Sandbox.Gateway.Artifacts;
 using Sandbox.Gateway.Http;
 
 namespace Sandbox.Gateway.Executions;
@@ -36,6 +37,8 @@ internal sealed record StartExecutionBody
 
     public long? OutputLimitBytes { get; init; }
 
+    public bool? Artifacts { get; init; }
+
     public ExecutionRequest ToRequest() => new()
     {
         Argv = Argv is null || Argv.All(a => a is not null) ? Argv : throw SandboxException.Invalid("argv", "An argument is null."),
@@ -51,6 +54,7 @@ internal sealed record StartExecutionBody
         Pty = Pty?.ToSize(),
         OpenStdin = OpenStdin ?? false,
         OutputLimitBytes = OutputLimitBytes,
+        Artifacts = Artifacts,
     };
 }
 
@@ -104,14 +108,18 @@ internal static class OutputModel
 
     public static string NameOf(OutputKind kind) => JsonNamingPolicy.CamelCase.ConvertName(kind.ToString());
 
-    public static JsonObject ToJson(OutputEvent output)
+    public static JsonObject ToJson(OutputEvent output, SessionLinks links)
     {
         JsonObject json;
-        if (output.Kind is OutputKind.Result or OutputKind.CodeError or OutputKind.Exit)
+        if (output.Kind is OutputKind.Result or OutputKind.CodeError or OutputKind.Exit or OutputKind.Artifact)
         {
             json = JsonNode.Parse(output.Data)!.AsObject();
             json.Insert(0, "seq", output.Seq);
             json.Insert(1, "time", Time(output));
+            if (output.Kind == OutputKind.Artifact && (string?)json["id"] is { } artifact)
+            {
+                json["url"] = links.PathTo(artifact);
+            }
         }
         else
         {

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Sandbox.Abstractions;
+using Sandbox.Gateway.Artifacts;
 using Sandbox.Gateway.Http;
 
 namespace Sandbox.Gateway.Executions;
@@ -12,7 +13,7 @@ internal static class ExecutionSocket
 {
     private const int MaxMessage = 128 * 1024;
 
-    public static async Task<IResult> ServeAsync(string id, string execution, HttpContext context, IGrainFactory grains, IOutputSource outputs)
+    public static async Task<IResult> ServeAsync(string id, string execution, HttpContext context, IGrainFactory grains, IOutputSource outputs, SessionLinks links)
     {
         var session = grains.Session<ISessionExecutions>(id);
         if (!context.WebSockets.IsWebSocketRequest)
@@ -26,7 +27,7 @@ internal static class ExecutionSocket
         using var socket = await context.WebSockets.AcceptWebSocketAsync();
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted);
         using var turn = new SemaphoreSlim(1, 1);
-        var sending = SendOutputAsync(socket, turn, CompletedOutput.ReadAsync(outputs, grains, id, execution, first, stop.Token), stop.Token);
+        var sending = SendOutputAsync(socket, turn, CompletedOutput.ReadAsync(outputs, grains, id, execution, first, stop.Token), links, stop.Token);
         var receiving = ReceiveInputAsync(socket, turn, execution, session, stop.Token);
         await Task.WhenAny(sending, receiving);
         try
@@ -51,11 +52,11 @@ internal static class ExecutionSocket
         return Results.Empty;
     }
 
-    private static async Task SendOutputAsync(WebSocket socket, SemaphoreSlim turn, IAsyncEnumerable<OutputEvent> events, CancellationToken cancellationToken)
+    private static async Task SendOutputAsync(WebSocket socket, SemaphoreSlim turn, IAsyncEnumerable<OutputEvent> events, SessionLinks links, CancellationToken cancellationToken)
     {
         await foreach (var output in events.WithCancellation(cancellationToken))
         {
-            var json = OutputModel.ToJson(output);
+            var json = OutputModel.ToJson(output, links);
             json.Insert(0, "type", OutputModel.NameOf(output.Kind));
             await SendAsync(socket, turn, json.ToJsonString(), cancellationToken);
         }

@@ -26,6 +26,10 @@ internal static class Calls
     public static string Execution(string executionId) =>
         SandboxIds.IsExecution(executionId) ? executionId : throw SandboxException.NotFound($"There is no execution '{Clip(executionId)}'.");
 
+    /// <summary>An artifact id that has the form of one.</summary>
+    public static string Artifact(string artifactId) =>
+        SandboxIds.IsArtifact(artifactId) ? artifactId : throw SandboxException.NotFound($"There is no artifact '{Clip(artifactId)}'.");
+
     /// <summary>A checkpoint id that has the form of one.</summary>
     public static string Checkpoint(string checkpointId) =>
         SandboxIds.IsCheckpoint(checkpointId) ? checkpointId : throw SandboxException.NotFound($"There is no checkpoint '{Clip(checkpointId)}'.");

@@ -62,6 +62,9 @@ public sealed class HostOptions
     /// <summary>How long a host that is being stopped may take to pause its sessions, so that they go on after it is started again, or elsewhere. 0, the default: they are not paused, and lose what runs in them.</summary>
     public TimeSpan DrainTimeout { get; set; }
 
+    /// <summary>What is taken of the files that executions make.</summary>
+    public ArtifactOptions Artifacts { get; set; } = new();
+
     internal int EffectiveMemoryMiB => MemoryMiB > 0 ? MemoryMiB : (int)Math.Min(int.MaxValue, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024) * 3 / 4);
 
     internal int EffectiveMaxMicroVms => MaxMicroVms > 0 ? MaxMicroVms : Math.Max(16, Environment.ProcessorCount * 8);

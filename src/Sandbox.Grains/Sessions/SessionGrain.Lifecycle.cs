@@ -200,6 +200,7 @@ internal sealed partial class SessionGrain
         }
 
         await QuietlyAsync(DropSnapshotsAsync, "deleting its snapshots");
+        await QuietlyAsync(DropArtifactsAsync, "deleting its artifacts");
         await QuietlyAsync(
             async () =>
             {

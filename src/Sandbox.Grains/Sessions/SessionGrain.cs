@@ -5,6 +5,7 @@ using Sandbox.Abstractions;
 using Sandbox.Grains.Sessions.State;
 using Sandbox.Grains.Tenants;
 using Sandbox.Snapshots;
+using Sandbox.Snapshots.Artifacts;
 
 namespace Sandbox.Grains.Sessions;
 
@@ -13,14 +14,15 @@ namespace Sandbox.Grains.Sessions;
 /// trusts what it read before an <c>await</c>: changes are functions of the stored document.
 /// </summary>
 [System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing.")]
-internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheckpoints, ISessionExecutions, ISessionContexts, ISessionFiles, ISessionPorts, ISessionSeeds, ISessionDrain, IRemindable,
-    ITenantOwned
+internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheckpoints, ISessionExecutions, ISessionContexts, ISessionFiles, ISessionPorts, ISessionArtifacts, ISessionSeeds, ISessionDrain,
+    IRemindable, ITenantOwned
 {
     private readonly SessionOptions _options;
     private readonly IGrainFactory _grains;
     private readonly ILogger<SessionGrain> _logger;
     private readonly TimeProvider _clock;
     private readonly SnapshotStore? _snapshots;
+    private readonly ArtifactStore? _artifacts;
     private readonly Durable<SessionDocument> _session;
     private readonly Durable<ExecutionsDocument> _recent;
     private readonly ExecutionIndex _executions;
@@ -39,6 +41,7 @@ internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheck
         _logger = logger;
         _clock = SandboxClock.Of(services);
         _snapshots = services.GetService<SnapshotStore>();
+        _artifacts = services.GetService<ArtifactStore>();
         _session = new Durable<SessionDocument>(session, "The session's state", logger, DeactivateOnIdle);
         _recent = new Durable<ExecutionsDocument>(new OnDemandState<ExecutionsDocument>(services, "executions", this.GetGrainId()), "The session's executions", logger, DeactivateOnIdle);
         var archive = new OnDemandState<ExecutionArchive>(services, "execution-archive", this.GetGrainId());

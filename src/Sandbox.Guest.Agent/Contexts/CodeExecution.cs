@@ -81,6 +81,8 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
             return;
         }
 
+        // Before it runs: nothing it makes is missed.
+        using var artifacts = ArtifactWatch.Begin(Request.Artifacts, DirectoryOf(interpreter, directory));
         var clock = Stopwatch.StartNew();
         var cpu = interpreter.CpuMilliseconds;
         if (Request.TimeoutMs > 0)
@@ -104,7 +106,23 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
             CpuMs = interpreter.CpuMilliseconds - Math.Min(cpu, interpreter.CpuMilliseconds),
             PeakMemoryBytes = interpreter.PeakMemory,
         };
+        Tell(artifacts);
         Events.Add(new ExecutionEvent { Exited = exited });
+    }
+
+    /// <summary>Where the code will run: code before it may have gone elsewhere than the context began.</summary>
+    private string DirectoryOf(Interpreter interpreter, string directory)
+    {
+        try
+        {
+            directory = new global::System.IO.FileInfo($"/proc/{interpreter.Pid}/cwd").LinkTarget ?? directory;
+        }
+        catch (IOException)
+        {
+            // It has ended; the exchange will say so.
+        }
+
+        return Path.Combine(directory, Request.Cwd);
     }
 
     private async Task InterruptAfterTimeoutAsync(Interpreter interpreter)

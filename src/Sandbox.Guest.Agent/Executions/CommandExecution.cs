@@ -18,6 +18,7 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
     private readonly List<OutputReader> _readers = [];
     private readonly int _ending = Native.EventFd(0, Native.CloseOnExec);
     private StdinPump? _stdin;
+    private ArtifactWatch? _artifacts;
     private int _pid;
     private int _terminal = -1;
     private string _directory = "/";
@@ -33,6 +34,7 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
         }
         catch
         {
+            _artifacts?.Dispose();
             _cgroup.Remove();
             Native.Close(_ending);
             throw;
@@ -100,6 +102,8 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
             _directory = "/";
         }
 
+        // Before it runs: nothing it makes is missed.
+        _artifacts = ArtifactWatch.Begin(Request.Artifacts, _directory);
         if (command.Pty is { } size)
         {
             environment.TryAdd("TERM", "xterm-256color");
@@ -247,6 +251,7 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
             // The kernel counts the agent's memory, which the process began in, as its own; what the cgroup says is without that.
             PeakMemoryBytes = _cgroup.PeakMemory is > 0 and var peak ? peak : (ulong)end.PeakBytes,
         };
+        Tell(_artifacts);
         Events.Add(new ExecutionEvent { Exited = exited });
 
         // Nobody waits for these.

@@ -52,6 +52,15 @@ internal abstract class Execution(ulong stream, StartExecution request, Outbox o
         return summary;
     }
 
+    /// <summary>Says which files appeared or changed, if that was asked for. The last word before the exit.</summary>
+    protected void Tell(ArtifactWatch? artifacts)
+    {
+        if (artifacts?.Finish() is { } changed)
+        {
+            Events.Add(new ExecutionEvent { ChangedFiles = changed });
+        }
+    }
+
     protected void Emit(OutputFd fd, ReadOnlySpan<byte> data)
     {
         while (data.Length > 0)

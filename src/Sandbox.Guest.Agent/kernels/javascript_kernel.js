@@ -71,7 +71,21 @@ const show = (data, main) => {
 globalThis.display = (value, mime) => {
   if (mime) show({ [mime]: value }, false);
   else if (value !== null && typeof value === 'object' && Object.keys(value).length > 0 && Object.keys(value).every((k) => /^[\w.+-]+\/[\w.+-]+$/.test(k))) show(value, false);
-  else show({ 'text/plain': util.inspect(value) }, false);
+  else show(forms(value), false);
+};
+// Plain objects and arrays are shown as JSON too: there the reader needs no parser for Node's notation.
+const forms = (value) => {
+  const data = { 'text/plain': util.inspect(value) };
+  const prototype = value !== null && typeof value === 'object' ? Object.getPrototypeOf(value) : undefined;
+  if (Array.isArray(value) || (prototype !== undefined && (prototype === null || prototype === Object.prototype))) {
+    try {
+      const json = JSON.stringify(value);
+      if (json !== undefined && data['text/plain'].length + json.length + 64 < MAX_RESULT) data['application/json'] = json;
+    } catch {
+      // It goes round in circles, or holds what JSON has no form for.
+    }
+  }
+  return data;
 };
 const rebase = () => {
   globalThis.require = createRequire(path.join(process.cwd(), 'context.js'));
@@ -185,7 +199,7 @@ async function run(request) {
     }
     if (answer.result.type !== 'undefined') {
       const value = await valueOf(answer.result);
-      show({ 'text/plain': util.inspect(value) }, true);
+      show(forms(value), true);
     }
     return 0;
   } catch (e) {

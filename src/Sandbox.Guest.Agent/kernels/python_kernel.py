@@ -3,6 +3,7 @@
 Before each answer it writes the request's marker to both outputs, through descriptors of its own, so that the agent knows what was printed before it.
 """
 import base64
+import importlib.util
 import json
 import os
 import signal
@@ -29,13 +30,18 @@ MAX_RESULT = 384 * 1024
 MAX_TEXT = 48 * 1024
 
 os.environ.setdefault("MPLBACKEND", "agg")
-# `plt.show()` has nothing to do: the figures are shown when the code is over.
+os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
+# `figure.show()` has nothing to do: the figures are shown when the code is over.
 warnings.filterwarnings("ignore", message=".*(non-GUI backend|non-interactive).*")
 
 from IPython.core.displayhook import DisplayHook  # noqa: E402
 from IPython.core.displaypub import DisplayPublisher  # noqa: E402
 from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
 from traitlets.config import Config  # noqa: E402
+
+_spec = importlib.util.spec_from_file_location("_sandbox_rich", os.path.join(os.path.dirname(os.path.abspath(__file__)), "python_rich.py"))
+rich = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(rich)
 
 marker = b""
 failed = False
@@ -73,10 +79,14 @@ def raw(mime, value):
         return value
     if isinstance(value, str):
         # IPython hands images over as Base64 text; everything else as itself.
-        if mime.startswith("image/") and mime != "image/svg+xml":
+        if mime == "application/pdf" or (mime.startswith("image/") and mime != "image/svg+xml"):
             return base64.b64decode(value)
         return value.encode("utf-8", "replace")
-    return json.dumps(value).encode()
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError):
+        # Numbers that are none, keys that are no text, values of numpy.
+        return json.dumps(rich.beside("values").plain(value), allow_nan=False).encode()
 
 
 def show(data, main=False):
@@ -132,6 +142,14 @@ class Shell(InteractiveShell):
     def init_display_formatter(self):
         super().init_display_formatter()
         self.display_formatter.active_types = self.display_formatter.format_types
+        rich.register(self.display_formatter)
+
+    def enable_matplotlib(self, gui=None):
+        # `%matplotlib inline` and its like: figures are results in any case.
+        return gui or "inline", "inline"
+
+    def enable_gui(self, gui=None):
+        pass
 
     def ask_exit(self):
         # `exit` and `quit` end the piece of code, as an exit status; the context stays.
@@ -161,6 +179,7 @@ shell = Shell.instance(
     ipython_dir=tempfile.mkdtemp(prefix="ipython-"),
 )
 shell.display_formatter.ipython_display_formatter.enabled = True
+rich.watch(show)
 
 
 def adopt(message):
@@ -191,21 +210,6 @@ def reseed(seed):
         torch.manual_seed(int.from_bytes(seed[:7], "little"))
 
 
-def show_figures():
-    """Figures that were drawn are results, as in a notebook."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None:
-        return
-    import io
-
-    for number in pyplot.get_fignums():
-        buffer = io.BytesIO()
-        figure = pyplot.figure(number)
-        figure.savefig(buffer, format="png", bbox_inches="tight")
-        show({"image/png": buffer.getvalue(), "text/plain": repr(figure)})
-    pyplot.close("all")
-
-
 def run(request):
     global failed
     failed = False
@@ -225,7 +229,10 @@ def run(request):
                     print(value, file=sys.stderr)
                 return 0 if value is None else value & 255 if isinstance(value, int) else 1
             if failure is None and not failed:
-                show_figures()
+                rich.show_figures(show)
+            else:
+                # Half-drawn figures must not come with the next piece of code.
+                rich.close_figures()
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     except BaseException as exception:

@@ -74,7 +74,7 @@ public sealed record ExecutionMemo(ulong Stream, byte[] Start, uint Pid, bool Ex
     /// <summary>The part of a request by which its events are checked (see <see cref="ExecutionRules"/>). What the user wants run, and with which secrets, is nobody's business later.</summary>
     internal static StartExecution ShapeOf(StartExecution request)
     {
-        var shape = new StartExecution { ExecutionId = request.ExecutionId, OutputWindow = request.OutputWindow };
+        var shape = new StartExecution { ExecutionId = request.ExecutionId, OutputWindow = request.OutputWindow, Artifacts = request.Artifacts?.Clone() };
         if (request.WhatCase == StartExecution.WhatOneofCase.Code)
         {
             shape.Code = new Code { ContextId = request.Code.ContextId };

@@ -43,6 +43,9 @@ public sealed class MasterKeyProvider : IKeyProvider
         return new MasterKeyProvider(File.ReadAllBytes(path));
     }
 
+    /// <summary>A key of 32 bytes for a purpose of the whole cluster, always the same for the same purpose. Says nothing of the master key or of any tenant's.</summary>
+    public byte[] Derive(string purpose) => HKDF.DeriveKey(HashAlgorithmName.SHA256, _master, IKeyProvider.KeyBytes, info: Encoding.UTF8.GetBytes(purpose));
+
     /// <inheritdoc/>
     public ValueTask<byte[]> GetAsync(string tenant, CancellationToken cancellationToken) =>
         ValueTask.FromResult(HKDF.DeriveKey(HashAlgorithmName.SHA256, _master, IKeyProvider.KeyBytes, info: Encoding.UTF8.GetBytes("sandbox snapshots\0" + tenant)));

@@ -44,6 +44,8 @@ public sealed class FakeWorld : IOutputSource
     public Exception? WaitFault { get; set; }
 
     /// <summary>Files the facade downloads: bytes made as they are asked for, so that a size costs nothing.</summary>
+    public string ArtifactType { get; set; } = "image/png";
+
     public ConcurrentDictionary<string, long> FileSizes { get; } = new();
 
     public ConcurrentDictionary<string, MemoryStream> Uploads { get; } = new();

@@ -22,10 +22,14 @@ internal sealed class ExecutionPump
     private const int MaxBatchEvents = 128;
     private const int MaxBatchBytes = 64 * 1024;
 
+    /// <summary>Each may bring 43 KiB: so few together keep to the size of a result.</summary>
+    private const int MaxArtifactsAppended = 8;
+
     private readonly IGuestExecution _guest;
     private readonly IOutputLog _log;
     private readonly OutputPublisher _publisher;
     private readonly EventTranslator _translator;
+    private readonly Func<ChangedFiles, string, CancellationToken, Task<List<PendingEvent>>> _collect;
     private readonly ExecutionFacts _facts;
     private readonly Task<string> _machineEnded;
     private readonly TimeProvider _clock;
@@ -41,14 +45,17 @@ internal sealed class ExecutionPump
     /// <param name="guest">The execution.</param>
     /// <param name="log">Its log.</param>
     /// <param name="publisher">Its stream.</param>
+    /// <param name="collect">Reads the files that the guest names, with the rights of the user named, and turns them into events. Fails only where it is cancelled.</param>
     /// <param name="facts">What is known of it.</param>
     /// <param name="from">Where it stood when its machine was saved, or <see langword="null"/> for a new one.</param>
     /// <param name="machineEnded">Completes with the reason when the machine is gone.</param>
     /// <param name="clock">The time.</param>
     /// <param name="logger">For what concerns the operator.</param>
     public ExecutionPump(
-        IGuestExecution guest, IOutputLog log, OutputPublisher publisher, ExecutionFacts facts, ExecutionRecord? from, Task<string> machineEnded, TimeProvider clock, ILogger logger)
+        IGuestExecution guest, IOutputLog log, OutputPublisher publisher, Func<ChangedFiles, string, CancellationToken, Task<List<PendingEvent>>> collect,
+        ExecutionFacts facts, ExecutionRecord? from, Task<string> machineEnded, TimeProvider clock, ILogger logger)
     {
+        _collect = collect;
         _guest = guest;
         _log = log;
         _publisher = publisher;
@@ -183,9 +190,10 @@ internal sealed class ExecutionPump
         {
             await _turn.WaitAsync(_detached.Token);
             ExecutionExit? exit;
+            ExecutionEvent? changed;
             try
             {
-                exit = WriteSome(events, pending);
+                (exit, changed) = WriteSome(events, pending);
             }
             finally
             {
@@ -198,20 +206,56 @@ internal sealed class ExecutionPump
             {
                 return exit;
             }
+
+            if (changed is not null)
+            {
+                await WriteArtifactsAsync(changed);
+            }
         }
 
         return null;
     }
 
-    /// <summary>Writes what is there, up to a bound. Returns the exit if that was among it.</summary>
-    private ExecutionExit? WriteSome(ChannelReader<ExecutionEvent> events, List<PendingEvent> pending)
+    /// <summary>
+    /// Reads the files and writes their events. A save may come while they are read: the execution then stands before them, and who restores it reads them again.
+    /// </summary>
+    private async Task WriteArtifactsAsync(ExecutionEvent changed)
+    {
+        var artifacts = await _collect(changed.ChangedFiles, _facts.User, _detached.Token);
+        await _turn.WaitAsync(_detached.Token);
+        try
+        {
+            foreach (var some in artifacts.Chunk(MaxArtifactsAppended))
+            {
+                _publisher.Publish(_log.Append(some));
+            }
+
+            _guestSeq = changed.Seq;
+        }
+        finally
+        {
+            _turn.Release();
+        }
+
+        await AcknowledgeAsync(_guestSeq);
+    }
+
+    /// <summary>Writes what is there, up to a bound and up to the changed files, whose place is noted only when they are read. Returns the exit if that was among it.</summary>
+    private (ExecutionExit? Exit, ExecutionEvent? Changed) WriteSome(ChannelReader<ExecutionEvent> events, List<PendingEvent> pending)
     {
         pending.Clear();
         Exited? exited = null;
+        ExecutionEvent? changed = null;
         var bytes = 0;
         var seq = _guestSeq;
         while (exited is null && pending.Count < MaxBatchEvents && bytes < MaxBatchBytes && events.TryRead(out var e))
         {
+            if (e.EventCase == ExecutionEvent.EventOneofCase.ChangedFiles)
+            {
+                changed = e;
+                break;
+            }
+
             seq = e.Seq;
             if (e.EventCase == ExecutionEvent.EventOneofCase.Exited)
             {
@@ -231,7 +275,7 @@ internal sealed class ExecutionPump
         }
 
         _guestSeq = seq;
-        return exited is null ? null : Seal(ExitTranslator.FromGuest(exited, Facts()));
+        return (exited is null ? null : Seal(ExitTranslator.FromGuest(exited, Facts())), changed);
     }
 
     private async Task<ExecutionExit> LostAsync()

@@ -38,6 +38,9 @@ internal sealed record ExecutionRecord
     /// <summary>Signals that callers sent.</summary>
     public IReadOnlyList<int> Signals { get; init; } = [];
 
+    /// <summary>User whom it runs as; empty: the template's default user.</summary>
+    public string User { get; init; } = "";
+
     public static ExecutionRecord Of(string id, string guestId, ulong guestSeq, long logSeq, int events, DateTimeOffset startedAt, ExecutionFacts facts) => new()
     {
         Id = id,
@@ -54,6 +57,7 @@ internal sealed record ExecutionRecord
         OutputBytes = facts.OutputBytes,
         DroppedBytes = facts.DroppedBytes,
         Signals = facts.Signals,
+        User = facts.User,
     };
 
     public ExecutionFacts ToFacts() => new()
@@ -66,5 +70,6 @@ internal sealed record ExecutionRecord
         OutputBytes = OutputBytes,
         DroppedBytes = DroppedBytes,
         Signals = Signals,
+        User = User,
     };
 }

@@ -23,6 +23,9 @@ internal sealed record ExecutionFacts
     public long DroppedBytes { get; init; }
 
     public long OutputLimit { get; init; }
+
+    /// <summary>User whom it runs as; empty: the template's default user. Its files are read with that user's rights.</summary>
+    public string User { get; init; } = "";
 }
 
 /// <summary>Turns the guest's last event and the host's own knowledge into a truthful exit.</summary>

@@ -9,7 +9,7 @@ namespace Sandbox.Grains.Hosts.Executions;
 internal static class GuestRequests
 {
     /// <summary>The guest's form of an execution request that a session has already checked.</summary>
-    public static StartExecution Start(string executionId, ExecutionRequest request)
+    public static StartExecution Start(string executionId, ExecutionRequest request, int artifactLimit)
     {
         var start = new StartExecution
         {
@@ -19,6 +19,11 @@ internal static class GuestRequests
             TimeoutMs = (ulong)(request.Timeout?.TotalMilliseconds ?? 0),
             GraceMs = (ulong)(request.Grace?.TotalMilliseconds ?? 0),
         };
+        if (request.Artifacts ?? request.Code is not null)
+        {
+            start.Artifacts = new WatchArtifacts { Limit = (uint)artifactLimit };
+        }
+
         foreach (var (name, value) in request.Env)
         {
             start.Env[name] = value;

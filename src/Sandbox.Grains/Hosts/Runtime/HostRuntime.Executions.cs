@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Google.Protobuf;
 using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts.Artifacts;
 using Sandbox.Grains.Hosts.Executions;
 using Sandbox.Grains.Output;
 using Sandbox.Guest.Protocol;
@@ -36,7 +37,7 @@ internal sealed partial class HostRuntime
 
     private async Task<int> StartNewExecutionAsync(LiveMicroVm machine, string executionId, ExecutionRequest request)
     {
-        var guest = await AskAsync(ct => machine.Machine!.Guest.StartExecutionAsync(GuestRequests.Start(executionId, request), ct));
+        var guest = await AskAsync(ct => machine.Machine!.Guest.StartExecutionAsync(GuestRequests.Start(executionId, request, _collector.Limit), ct));
         var facts = new ExecutionFacts
         {
             Timeout = request.Timeout,
@@ -44,15 +45,19 @@ internal sealed partial class HostRuntime
             IsCode = request.Code is not null,
             MemoryMiB = machine.Start.MemoryMiB,
             OutputLimit = request.OutputLimitBytes ?? _options.DefaultOutputLimitBytes,
+            User = request.User ?? "",
         };
         var publisher = OutputPublisher.ForStream(Streams, executionId, _logger);
 
         // Claimed before the log exists: a reader that finds an unclaimed log without an exit takes its writer for dead.
         _pumped[executionId] = 0;
         var log = Logs.Create(machine.SessionId, executionId);
-        StartPump(machine, executionId, new ExecutionPump(guest, log, publisher, facts, null, machine.Ended, _clock, _logger), publisher);
+        StartPump(machine, executionId, new ExecutionPump(guest, log, publisher, CollectorOf(machine), facts, null, machine.Ended, _clock, _logger), publisher);
         return (int)Math.Min(guest.Pid, int.MaxValue);
     }
+
+    private Func<ChangedFiles, string, CancellationToken, Task<List<PendingEvent>>> CollectorOf(LiveMicroVm machine) => (changed, user, cancellationToken) =>
+        _collector.CollectAsync(new ArtifactOwner(machine.Machine!.Guest, TenantOf(machine.SessionId) ?? "", machine.SessionId), user, changed, cancellationToken);
 
     private void StartPump(LiveMicroVm machine, string executionId, ExecutionPump pump, OutputPublisher publisher)
     {

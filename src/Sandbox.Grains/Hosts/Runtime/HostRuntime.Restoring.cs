@@ -149,7 +149,7 @@ internal sealed partial class HostRuntime
     private void Attach(LiveMicroVm machine, ExecutionRecord record, string id, IOutputLog log, IGuestExecution guest)
     {
         var publisher = OutputPublisher.ForStream(Streams, id, _logger);
-        StartPump(machine, id, new ExecutionPump(guest, log, publisher, record.ToFacts(), record, machine.Ended, _clock, _logger), publisher);
+        StartPump(machine, id, new ExecutionPump(guest, log, publisher, CollectorOf(machine), record.ToFacts(), record, machine.Ended, _clock, _logger), publisher);
     }
 
     private static TemplateSizes SizesOf(MicroVmStart start) => new() { Vcpus = start.Vcpus, MemoryMiB = start.MemoryMiB, DiskMiB = start.DiskMiB };

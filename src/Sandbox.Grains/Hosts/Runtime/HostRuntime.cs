@@ -3,12 +3,14 @@ using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Orleans.Streams;
 using Sandbox.Abstractions;
+using Sandbox.Grains.Hosts.Artifacts;
 using Sandbox.Grains.Hosts.Leases;
 using Sandbox.Grains.Hosts.Snapshots;
 using Sandbox.Grains.Output;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 using Sandbox.Snapshots;
+using Sandbox.Snapshots.Artifacts;
 
 namespace Sandbox.Grains.Hosts.Runtime;
 
@@ -27,6 +29,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
     private readonly ImageStore _images;
     private readonly SnapshotStore? _snapshots;
     private readonly GoldenExchange? _exchange;
+    private readonly ArtifactCollector _collector;
     private readonly SuspendedExecutions _suspended;
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _starts;
@@ -55,6 +58,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         _images = new ImageStore(_options.ImageRoot);
         _snapshots = services.GetService<SnapshotStore>();
         _exchange = _snapshots is null ? null : new GoldenExchange(_snapshots, logger);
+        _collector = new ArtifactCollector(services.GetService<ArtifactStore>(), _options.Artifacts, _clock, logger);
         _suspended = new SuspendedExecutions(_options.SessionDirectory);
         _starts = new SemaphoreSlim(_options.EffectiveConcurrentStarts);
     }
@@ -80,6 +84,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         _ledger?.Dispose();
         _directoryLock?.Dispose();
         _starts.Dispose();
+        _collector.Dispose();
         _stopping.Dispose();
     }
 

@@ -11,7 +11,9 @@ internal sealed class ExecutionRules
     private readonly bool _isCode;
     private readonly bool _hasPty;
     private readonly bool _hasStdin;
+    private readonly bool _hasArtifacts;
     private bool _stdinClosed;
+    private bool _filesNamed;
 
     /// <param name="request">What was started.</param>
     /// <param name="afterSeq">The last event that was accepted before, where an execution goes on from a restored machine.</param>
@@ -23,6 +25,7 @@ internal sealed class ExecutionRules
         _isCode = request.WhatCase == StartExecution.WhatOneofCase.Code;
         _hasPty = request.Command?.Pty is not null;
         _hasStdin = _hasPty || request.Command is { OpenStdin: true };
+        _hasArtifacts = request.Artifacts is not null;
         Window = EventCost.WindowOf(request);
     }
 
@@ -53,6 +56,11 @@ internal sealed class ExecutionRules
             throw new ProtocolException($"Event {executionEvent.Seq} where {LastSeq + 1} is next.");
         }
 
+        if (_filesNamed && executionEvent.EventCase != ExecutionEvent.EventOneofCase.Exited)
+        {
+            throw new ProtocolException("An event between the changed files and the exit.");
+        }
+
         if (unacknowledged >= Window)
         {
             throw new ProtocolException($"Event {executionEvent.Seq} although {unacknowledged} bytes are unacknowledged and the window is {Window}.");
@@ -77,6 +85,10 @@ internal sealed class ExecutionRules
                 }
 
                 _stdinClosed = true;
+                break;
+            case ExecutionEvent.EventOneofCase.ChangedFiles:
+                CheckFiles(executionEvent.ChangedFiles);
+                _filesNamed = true;
                 break;
             case ExecutionEvent.EventOneofCase.Exited:
                 CheckExit(executionEvent.Exited);
@@ -123,6 +135,23 @@ internal sealed class ExecutionRules
         }
 
         RequireParts(total);
+    }
+
+    private void CheckFiles(ChangedFiles changed)
+    {
+        if (!_hasArtifacts || changed.Files.Count > ProtocolLimits.MaxChangedFiles)
+        {
+            throw new ProtocolException($"{changed.Files.Count} changed files where none were asked for, or more than {ProtocolLimits.MaxChangedFiles}.");
+        }
+
+        foreach (var file in changed.Files)
+        {
+            GuestText.RequirePath(file.Path, "The path of a changed file");
+            if (file.Path[0] != '/' || file.Size > long.MaxValue / 2 || file.Blocks > long.MaxValue / 2)
+            {
+                throw new ProtocolException("A changed file without an absolute path, or larger than any disk.");
+            }
+        }
     }
 
     private void RequireCode()
