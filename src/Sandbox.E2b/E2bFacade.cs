@@ -44,6 +44,7 @@ public static class E2bFacadeExtensions
         services.AddSingleton<Envd.Files.FilesService>();
         services.AddSingleton<InterpreterPlane>();
         services.AddSingleton<CodeRunner>();
+        services.AddSingleton<PortPlane>();
         services.AddSingleton<DataPlane>();
         services.AddSingleton<Sandboxes>();
         services.AddSingleton<Snapshots>();

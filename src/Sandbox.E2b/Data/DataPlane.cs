@@ -8,7 +8,7 @@ using Sandbox.E2b.Interpreter;
 namespace Sandbox.E2b.Data;
 
 /// <summary>Requests to a port of a sandbox, named by the headers <c>E2b-Sandbox-Id</c> and <c>E2b-Sandbox-Port</c> or by the host name <c>{port}-{id}.domain</c>.</summary>
-internal sealed class DataPlane(IGrainFactory grains, E2bOptions options, SandboxTokens tokens, EnvdPlane envd, InterpreterPlane interpreter)
+internal sealed class DataPlane(IGrainFactory grains, E2bOptions options, SandboxTokens tokens, EnvdPlane envd, InterpreterPlane interpreter, PortPlane ports)
 {
     /// <summary>Files and processes.</summary>
     public const int EnvdPort = 49983;
@@ -31,7 +31,7 @@ internal sealed class DataPlane(IGrainFactory grains, E2bOptions options, Sandbo
         {
             EnvdPort => EnvdAsync(call),
             InterpreterPort => CodeAsync(call),
-            _ => throw new SandboxException(SandboxErrorCode.Unsupported, "Other ports of a sandbox are not served yet."),
+            _ => ports.HandleAsync(call, target.ByHost),
         });
         return true;
     }
@@ -63,13 +63,13 @@ internal sealed class DataPlane(IGrainFactory grains, E2bOptions options, Sandbo
     private static SandboxException Refused(string header) =>
         new(SandboxErrorCode.Unauthenticated, $"The header {header} is missing, or its token is not this sandbox's. Connect to the sandbox to get it.");
 
-    private (string Sandbox, int Port)? Target(HttpContext context)
+    private (string Sandbox, int Port, bool ByHost)? Target(HttpContext context)
     {
         var headers = context.Request.Headers;
         if (headers.TryGetValue("E2b-Sandbox-Id", out var id))
         {
             string? text = headers["E2b-Sandbox-Port"];
-            return (id.ToString(), string.IsNullOrEmpty(text) ? EnvdPort : PortOf(text) ?? throw SandboxException.Invalid("E2b-Sandbox-Port", "A port is a number from 1 to 65535."));
+            return (id.ToString(), string.IsNullOrEmpty(text) ? EnvdPort : PortOf(text) ?? throw SandboxException.Invalid("E2b-Sandbox-Port", "A port is a number from 1 to 65535."), false);
         }
 
         var host = context.Request.Host.Host;
@@ -78,7 +78,7 @@ internal sealed class DataPlane(IGrainFactory grains, E2bOptions options, Sandbo
             var name = host[..^(options.Domain.Length + 1)].ToLowerInvariant();
             if (name.IndexOf('-', StringComparison.Ordinal) is > 0 and var dash && PortOf(name[..dash]) is { } port)
             {
-                return (name[(dash + 1)..], port);
+                return (name[(dash + 1)..], port, true);
             }
         }
 
