@@ -32,7 +32,7 @@ internal sealed class TtiBench : IBench
         var patterns = new List<(string Name, List<TimeSpan?> Times)>();
         foreach (var (name, count, run) in ((string, int, Func<Task<List<TimeSpan?>>>)[])
             [
-                ("sequential", samples, () => SequentialAsync(server.Http, samples, cancellationToken)),
+                ("sequential", samples, () => SequentialAsync(server.Http, samples, null, cancellationToken)),
                 ($"staggered by {Stagger.TotalMilliseconds:0} ms", holds, () => TogetherAsync(server.Http, holds, Stagger, cancellationToken)),
                 ("burst", holds, () => TogetherAsync(server.Http, holds, TimeSpan.Zero, cancellationToken)),
             ])
@@ -90,19 +90,19 @@ internal sealed class TtiBench : IBench
     }
 
     /// <summary>How many sessions fit: what the server gives to microVMs (three quarters of the machine), and what is free now.</summary>
-    private static int RoomFor(int memoryMiB)
+    internal static int RoomFor(int memoryMiB)
     {
         var granted = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4 * 3;
         var free = MachineMemory.Available() / 10 * 9;
         return (int)Math.Clamp(Math.Min(granted, free) / ((long)memoryMiB << 20), 1, MostAtOnce);
     }
 
-    private static async Task<List<TimeSpan?>> SequentialAsync(SandboxHttp http, int count, CancellationToken cancellationToken)
+    internal static async Task<List<TimeSpan?>> SequentialAsync(SandboxHttp http, int count, string? shell, CancellationToken cancellationToken)
     {
         var times = new List<TimeSpan?>();
         for (var i = 0; i < count; i++)
         {
-            times.Add(await OneAsync(http, cancellationToken));
+            times.Add(await OneAsync(http, cancellationToken, shell));
         }
 
         return times;
@@ -121,14 +121,14 @@ internal sealed class TtiBench : IBench
     }
 
     /// <summary><see langword="null"/>: it did not answer, or answered something else than a version of Node.</summary>
-    private static async Task<TimeSpan?> OneAsync(SandboxHttp http, CancellationToken cancellationToken)
+    internal static async Task<TimeSpan?> OneAsync(SandboxHttp http, CancellationToken cancellationToken, string? shell = null)
     {
         string? id = null;
         try
         {
             var began = Stopwatch.GetTimestamp();
             id = SandboxHttp.Text(await http.CreateAsync(cancellationToken), "id");
-            var run = await http.RunAsync(id, SandboxHttp.Argv("node", "-v"), null, cancellationToken);
+            var run = await http.RunAsync(id, shell is null ? SandboxHttp.Argv("node", "-v") : SandboxHttp.Argv("/bin/bash", "-l", "-c", shell), null, cancellationToken);
             return run.ExitCode == 0 && run.Said.ToString().StartsWith('v') ? Stopwatch.GetElapsedTime(began, run.Ended) : null;
         }
         catch (Exception e) when (e is BenchException or HttpRequestException or IOException && !cancellationToken.IsCancellationRequested)

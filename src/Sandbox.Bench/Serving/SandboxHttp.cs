@@ -13,6 +13,9 @@ internal sealed class SandboxHttp(Uri url) : IDisposable
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(2);
     private readonly HttpClient _http = new(new SocketsHttpHandler { MaxConnectionsPerServer = 256 }) { BaseAddress = url, Timeout = TimeSpan.FromMinutes(4) };
 
+    /// <summary>Where the server is.</summary>
+    public Uri Address => url;
+
     public void Dispose() => _http.Dispose();
 
     /// <summary>What keeps the server from being ready, or <see langword="null"/>.</summary>

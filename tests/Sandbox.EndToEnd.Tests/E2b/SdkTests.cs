@@ -10,5 +10,10 @@ public sealed class SdkTests(ServerFixture fixture)
     [Theory]
     [InlineData("control")]
     [InlineData("refusals")]
+    [InlineData("commands")]
+    [InlineData("files")]
+    [InlineData("pty")]
+    [InlineData("interpreter")]
+    [InlineData("bulk")]
     public Task The_sdk_works_unmodified(string scenario) => SdkScenario.RunAsync(scenario, fixture.Server);
 }
