@@ -43,7 +43,7 @@ internal abstract class ConnectCodec
         {
             return Parse<T>(data);
         }
-        catch (Exception e) when (e is InvalidProtocolBufferException or DecoderFallbackException or ArgumentException or FormatException)
+        catch (Exception e) when (e is IOException or ArgumentException or FormatException or InvalidOperationException or OverflowException)
         {
             throw new SandboxException(SandboxErrorCode.InvalidArgument, $"The request is no {typeof(T).Name} in {Name}: {e.Message}");
         }

@@ -179,7 +179,7 @@ internal sealed class FilesService(GatewayOptions options)
         metadata = file.Metadata.Count > 0 ? file.Metadata : null,
     };
 
-    private static string? PathOf(HttpContext context) => context.Request.Query["path"].ToString() is { Length: > 0 } path ? path : null;
+    private static string? PathOf(HttpContext context) => context.Request.Query["path"].ToString() is { Length: > 0 } path ? GuestPath.Plain(path) : null;
 
     private sealed record ComposeBody
     {

@@ -37,7 +37,7 @@ internal static class MultipartFiles
                 }
 
                 var name = HeaderUtilities.RemoveQuotes(disposition.FileNameStar.HasValue ? disposition.FileNameStar : disposition.FileName).Value;
-                await write(path ?? (string.IsNullOrEmpty(name) ? throw SandboxException.Invalid("path", "A file has no path: neither ?path= nor a file name says it.") : name), section.Body);
+                await write(path ?? (string.IsNullOrEmpty(name) ? throw SandboxException.Invalid("path", "A file has no path: neither ?path= nor a file name says it.") : GuestPath.Plain(name)), section.Body);
             }
         }
         catch (IOException e) when (e is not Microsoft.AspNetCore.Http.BadHttpRequestException && !cancellationToken.IsCancellationRequested)

@@ -1,6 +1,7 @@
 using Sandbox.Abstractions;
 using Sandbox.E2b.Connect;
 using Sandbox.E2b.Data;
+using Sandbox.E2b.Envd.Files;
 using Sandbox.E2b.Protos.Filesystem;
 using Sandbox.Gateway;
 
@@ -23,7 +24,7 @@ internal sealed class FilesystemService(GatewayOptions options)
         var watches = new Watches(files, call.User);
         return procedure switch
         {
-            "Stat" => ConnectRpc.UnaryAsync<StatRequest, StatResponse>(call, async r => new StatResponse { Entry = Entries.Of(await files.StatAsync(r.Path, call.User)) }),
+            "Stat" => ConnectRpc.UnaryAsync<StatRequest, StatResponse>(call, async r => new StatResponse { Entry = Entries.Of(await files.StatAsync(GuestPath.Plain(r.Path), call.User)) }),
             "MakeDir" => ConnectRpc.UnaryAsync<MakeDirRequest, MakeDirResponse>(call, r => MakeDirAsync(files, r, call.User)),
             "Move" => ConnectRpc.UnaryAsync<MoveRequest, MoveResponse>(call, r => MoveAsync(files, r, call.User)),
             "ListDir" => ConnectRpc.UnaryAsync<ListDirRequest, ListDirResponse>(call, r => ListDirAsync(files, r, call)),
@@ -38,21 +39,23 @@ internal sealed class FilesystemService(GatewayOptions options)
 
     private static async Task<MakeDirResponse> MakeDirAsync(ISessionFiles files, MakeDirRequest request, string? user)
     {
+        var path = GuestPath.Plain(request.Path);
+
         // Making a directory that is there is no error for the session, but the SDK wants to be told.
-        if (await TryStatAsync(files, request.Path, user) is { } there)
+        if (await TryStatAsync(files, path, user) is { } there)
         {
             throw there.Kind == FileKind.Directory
                 ? new SandboxException(SandboxErrorCode.AlreadyExists, $"The directory {there.Path} exists already.")
                 : SandboxException.Invalid("path", $"{there.Path} exists already and is no directory.");
         }
 
-        return new MakeDirResponse { Entry = Entries.Of(await files.MakeDirectoryAsync(request.Path, user)) };
+        return new MakeDirResponse { Entry = Entries.Of(await files.MakeDirectoryAsync(path, user)) };
     }
 
     private static async Task<MoveResponse> MoveAsync(ISessionFiles files, MoveRequest request, string? user)
     {
         // As rename(2) does: a file takes the place of another.
-        var moved = await files.MoveAsync(request.Source, request.Destination, overwrite: true, user);
+        var moved = await files.MoveAsync(GuestPath.Plain(request.Source), GuestPath.Plain(request.Destination), overwrite: true, user);
         return new MoveResponse { Entry = Entries.Of(moved) };
     }
 
@@ -64,7 +67,7 @@ internal sealed class FilesystemService(GatewayOptions options)
         while (true)
         {
             call.Context.RequestAborted.ThrowIfCancellationRequested();
-            var page = await files.ListAsync(new ListFilesRequest { Path = request.Path, Depth = (int)Math.Clamp(request.Depth, 1, MaxDepth), After = after, User = call.User });
+            var page = await files.ListAsync(new ListFilesRequest { Path = GuestPath.Plain(request.Path), Depth = (int)Math.Clamp(request.Depth, 1, MaxDepth), After = after, User = call.User });
             foreach (var file in page.Entries)
             {
                 var entry = Entries.Of(file);
@@ -90,7 +93,7 @@ internal sealed class FilesystemService(GatewayOptions options)
     {
         try
         {
-            await files.RemoveAsync(request.Path, recursive: true, user);
+            await files.RemoveAsync(GuestPath.Plain(request.Path), recursive: true, user);
         }
         catch (SandboxException e) when (e.Code == SandboxErrorCode.NotFound && !e.Message.StartsWith("There is no ", StringComparison.Ordinal))
         {

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using Sandbox.Abstractions;
 using Sandbox.E2b.Connect;
+using Sandbox.E2b.Envd.Files;
 using Sandbox.E2b.Protos.Filesystem;
 
 namespace Sandbox.E2b.Envd.Filesystem;
@@ -19,7 +20,7 @@ internal sealed class Watches(ISessionFiles files, string? user)
     /// <summary>Events as they come, until the caller leaves.</summary>
     public async Task FollowAsync(WatchDirRequest request, ConnectOutput<WatchDirResponse> output)
     {
-        var (watch, directory) = await BeginAsync(request.Path, request.Recursive);
+        var (watch, directory) = await BeginAsync(GuestPath.Plain(request.Path), request.Recursive);
         try
         {
             await output.WriteAsync(new WatchDirResponse { Start = new WatchDirResponse.Types.StartEvent() });
@@ -45,7 +46,7 @@ internal sealed class Watches(ISessionFiles files, string? user)
     /// <summary>Begins a watch that is read by <see cref="ReadAsync"/>.</summary>
     public async Task<CreateWatcherResponse> CreateAsync(CreateWatcherRequest request)
     {
-        var (watch, directory) = await BeginAsync(request.Path, request.Recursive);
+        var (watch, directory) = await BeginAsync(GuestPath.Plain(request.Path), request.Recursive);
         return new CreateWatcherResponse { WatcherId = $"{watch}{Separator}{(request.IncludeEntry ? "e" : "")}{Separator}{directory}" };
     }
 

@@ -33,7 +33,8 @@ internal sealed class ProcessService(IOutputSource outputs, GatewayOptions optio
     private async Task StartAsync(DataCall call, ISessionExecutions executions, StartRequest request, ConnectOutput<StartResponse> output)
     {
         var wanted = request.Process ?? throw SandboxException.Invalid("process", "There is nothing to start: process is missing.");
-        var started = await executions.StartExecutionAsync(
+        var started = await StartAsync(
+            executions,
             new ExecutionRequest
             {
                 Argv = [wanted.Cmd, .. wanted.Args],
@@ -44,8 +45,7 @@ internal sealed class ProcessService(IOutputSource outputs, GatewayOptions optio
                 OpenStdin = !request.HasStdin || request.Stdin,
                 Tag = request.HasTag && request.Tag.Length > 0 ? request.Tag : null,
                 Timeout = output.Deadline.Timeout,
-            },
-            null);
+            });
         if (started.Pid == 0)
         {
             // Started, but its answer was lost: the index may know by now.
@@ -53,6 +53,19 @@ internal sealed class ProcessService(IOutputSource outputs, GatewayOptions optio
         }
 
         await FollowAsync(call, started, output, e => new StartResponse { Event = e });
+    }
+
+    private static async Task<ExecutionInfo> StartAsync(ISessionExecutions executions, ExecutionRequest request)
+    {
+        try
+        {
+            return await executions.StartExecutionAsync(request, null);
+        }
+        catch (SandboxException e) when (e.Code == SandboxErrorCode.NotFound && !e.Message.StartsWith("There is no ", StringComparison.Ordinal))
+        {
+            // The program or its directory: for E2B a wrong argument. "There is no" session and no user are other things.
+            throw new SandboxException(SandboxErrorCode.InvalidArgument, e.Message);
+        }
     }
 
     private async Task ConnectAsync(DataCall call, ISessionExecutions executions, ConnectRequest request, ConnectOutput<ConnectResponse> output) =>
