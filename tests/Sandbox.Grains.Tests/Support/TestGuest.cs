@@ -61,7 +61,8 @@ internal sealed class TestGuest(string diskPath) : IGuest
         return Task.FromResult<IGuestExecution>(execution);
     }
 
-    public Task<IGuestPort> OpenPortAsync(int port, CancellationToken cancellationToken) => throw new NotSupportedException();
+    public Task<IGuestPort> OpenPortAsync(int port, CancellationToken cancellationToken) =>
+        port == 7 ? Task.FromResult<IGuestPort>(new TestPort()) : throw Fault(ErrorCode.NotFound, "nobody listens");
 
     public Task<IGuestWatch> WatchAsync(Watch request, CancellationToken cancellationToken) => throw new NotSupportedException();
 

@@ -25,7 +25,7 @@ internal sealed class LivePort(string id, string sessionId, IGuestPort guest, Ti
     public Task<PortChunk> ReadAsync(TimeSpan wait) => UseAsync(_reading, "read", async () =>
     {
         var patience = wait <= TimeSpan.Zero ? TimeSpan.FromMilliseconds(1) : wait < LongestWait ? wait : LongestWait;
-        using var deadline = new CancellationTokenSource(patience, clock);
+        using var deadline = new CancellationTokenSource(patience);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, _closed.Token);
         var buffer = new byte[IPortGrain.MaxChunkBytes];
         try

@@ -60,7 +60,7 @@ internal sealed class LiveWatch
             var patience = wait <= TimeSpan.Zero ? TimeSpan.Zero : wait < LongestWait ? wait : LongestWait;
             if (patience > TimeSpan.Zero)
             {
-                await Task.WhenAny(changed, Task.Delay(patience, _clock));
+                await Task.WhenAny(changed, Task.Delay(patience));
             }
 
             return Take();
