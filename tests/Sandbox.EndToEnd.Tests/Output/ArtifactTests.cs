@@ -83,6 +83,26 @@ public sealed class ArtifactTests(ServerFixture fixture) : IAsyncLifetime
         Assert.Equal("exit", events[^1].Kind);
     }
 
+    [Fact]
+    public async Task A_watch_goes_on_after_a_pause()
+    {
+        var execution = Text(await _api.StartAsync(_session, new JsonObject { ["artifacts"] = true, ["shell"] = "echo 1 > early; echo ready; read go; echo 2 > late", ["openStdin"] = true }), "id");
+        await foreach (var item in _api.FollowAsync(_session, execution))
+        {
+            if (item.Kind == "stdout")
+            {
+                break;
+            }
+        }
+
+        await _api.PostAsync($"/v1/sessions/{_session}/pause?wait=60");
+        await _api.PostAsync($"/v1/sessions/{_session}/resume?wait=60");
+        await _api.StdinAsync(_session, execution, "go\n");
+        var finished = await _api.FinishAsync(_session, execution);
+        Assert.Equal(["/home/user/early", "/home/user/late"], finished.Events.Where(e => e.Kind == "artifact").Select(e => e.Data["path"]!.ToString()));
+        Assert.Equal(0, finished.ExitCode);
+    }
+
     private async Task<(List<OutputItem> Events, Dictionary<string, JsonNode> Artifacts)> RunAsync(JsonObject body)
     {
         var execution = Text(await _api.StartAsync(_session, body), "id");

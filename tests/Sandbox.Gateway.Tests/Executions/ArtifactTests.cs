@@ -76,7 +76,7 @@ public sealed class ArtifactTests : IAsyncLifetime
         using var foreign = await GetAsync("/v1/artifacts/" + Token(TokenKey, DateTimeOffset.UtcNow.AddMinutes(1), "other"));
         await Facade.ProblemAsync(foreign, HttpStatusCode.NotFound, "notFound");
         var token = Token(TokenKey, DateTimeOffset.UtcNow.AddMinutes(1), "acme");
-        foreach (var bad in new[] { Token(TokenKey, DateTimeOffset.UtcNow.AddSeconds(-2), "acme"), Token(new byte[32], DateTimeOffset.UtcNow.AddMinutes(1), "acme"), (token[0] == 'A' ? "B" : "A") + token[1..], token[..^4], "A", "%00", new string('A', 2000) })
+        foreach (var bad in new[] { Token(TokenKey, DateTimeOffset.UtcNow.AddSeconds(-2), "acme"), Token(new byte[32], DateTimeOffset.UtcNow.AddMinutes(1), "acme"), (token[0] == 'A' ? "B" : "A") + token[1..], token[..^4], "A", "%21", new string('A', 2000) })
         {
             using var refused = await GetAsync("/v1/artifacts/" + bad);
             await Facade.ProblemAsync(refused, HttpStatusCode.Forbidden, "permissionDenied");

@@ -27,7 +27,7 @@ public sealed class Scene : IAsyncDisposable
     {
         var (guest, host) = await FakeGuest.ConnectAsync(options);
         var (_, command) = await guest.StartAsync(host, FakeGuest.Command(stdin: true, window: Window));
-        var code = new StartExecution { ExecutionId = "x2", OutputWindow = Window, Code = new Code { ContextId = "c", Source = "1" } };
+        var code = new StartExecution { ExecutionId = "x2", OutputWindow = Window, Code = new Code { ContextId = "c", Source = "1" }, Artifacts = new WatchArtifacts() };
         var (_, codeExecution) = await guest.StartAsync(host, code);
         var watching = host.WatchAsync(new Watch { Path = "/w" }, CancellationToken.None);
         var frame = await guest.ReceiveAsync();

@@ -45,6 +45,12 @@ public sealed class ViolationTests
         ["a result with too many types"] = [Frame(Scene.Code, new ExecutionEvent { Seq = 1, Result = Types(65) })],
         ["a result with a type that is none"] = [Frame(Scene.Code, new ExecutionEvent { Seq = 1, Result = new RichResult { Data = { ["text/\nhtml"] = ByteString.Empty } } })],
         ["a result too large"] = [Frame(Scene.Code, new ExecutionEvent { Seq = 1, Result = new RichResult { Data = { ["a/b"] = ByteString.CopyFrom(new byte[ProtocolLimits.MaxResultBytes + 300]) } } })],
+        ["changed files that were not asked for"] = [Event(new ExecutionEvent { Seq = 1, ChangedFiles = new ChangedFiles() })],
+        ["too many changed files"] = [Frame(Scene.Code, Changed([.. Enumerable.Repeat("/a", ProtocolLimits.MaxChangedFiles + 1)]))],
+        ["a changed file without an absolute path"] = [Frame(Scene.Code, Changed("a"))],
+        ["a changed file with NUL"] = [Frame(Scene.Code, Changed("/a\0"))],
+        ["a changed file with a path too long"] = [Frame(Scene.Code, Changed("/" + new string('p', 5000)))],
+        ["an event between the changed files and the exit"] = [Frame(Scene.Code, Changed("/a")), Frame(Scene.Code, FakeGuest.Out(2, "x"))],
         ["stdin closed twice"] = [Event(new ExecutionEvent { Seq = 1, StdinClosed = new StdinClosed() }), Event(new ExecutionEvent { Seq = 2, StdinClosed = new StdinClosed() })],
         ["exit code out of range"] = [Event(FakeGuest.Exit(1, 256))],
         ["signal out of range"] = [Event(new ExecutionEvent { Seq = 1, Exited = new Exited { Signal = 65 } })],
@@ -176,6 +182,13 @@ public sealed class ViolationTests
     {
         Files = new FileList { Entries = { Enumerable.Range(0, count).Select(_ => new FileInfo { Path = path, Type = FileType.Regular }) } },
     };
+
+    private static ExecutionEvent Changed(params string[] paths)
+    {
+        var changed = new ChangedFiles();
+        changed.Files.AddRange(paths.Select(p => new ChangedFile { Path = p }));
+        return new ExecutionEvent { Seq = 1, ChangedFiles = changed };
+    }
 
     private static RichResult Types(int count)
     {
