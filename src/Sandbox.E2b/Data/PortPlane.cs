@@ -1,4 +1,3 @@
-using Microsoft.AspNetCore.Http;
 using Sandbox.Abstractions;
 using Sandbox.E2b.Control;
 using Sandbox.Gateway.Preview;
