@@ -59,6 +59,9 @@ public sealed class ValidationTests
         { "graceSeconds", new() { Shell = "ls", Grace = TimeSpan.FromMinutes(6) } },
         { "outputLimitBytes", new() { Shell = "ls", OutputLimitBytes = 0 } },
         { "env", new() { Shell = "ls", Env = new() { ["a b"] = "" } } },
+        { "tag", new() { Shell = "ls", Tag = "" } },
+        { "tag", new() { Shell = "ls", Tag = new string('x', 129) } },
+        { "tag", new() { Shell = "ls", Tag = "a\nb" } },
     };
 
     [Theory]

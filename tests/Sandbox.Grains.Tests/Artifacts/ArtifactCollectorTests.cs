@@ -141,6 +141,8 @@ public sealed class ArtifactCollectorTests : IDisposable
 
         public Task<string> Closed { get; } = new TaskCompletionSource<string>().Task;
 
+        public Task<IGuestPort> OpenPortAsync(int port, CancellationToken cancellationToken) => throw new NotSupportedException();
+
         public int ReadsOf(string path) => _reads.Count(r => r == path);
 
         public async Task<Response> RequestAsync(Request request, CancellationToken cancellationToken)
