@@ -74,7 +74,7 @@ internal sealed class CodeLines
         {
             if (Names.TryGetValue(type, out var name))
             {
-                line[name] = name is "json" or "data" or "chart" ? Structured(content) : name == "text" ? Unquoted(content) : content;
+                line[name] = name == "data" ? Columns(content) : name is "json" or "chart" ? Structured(content) : name == "text" ? Unquoted(content) : content;
             }
             else
             {
@@ -95,6 +95,9 @@ internal sealed class CodeLines
             yield return Line(new JsonObject { ["type"] = "number_of_executions", ["execution_count"] = _count });
         }
     }
+
+    /// <summary>A table is its columns to E2B; that it was cut is in its text.</summary>
+    private static JsonNode? Columns(string content) => Structured(content) is JsonObject table && table["columns"] is { } columns ? columns.DeepClone() : null;
 
     private IEnumerable<byte[]> Error(CodeErrorData error)
     {

@@ -45,7 +45,7 @@ assert.deepEqual([html.html, markdown.markdown, json.json, latex.latex], ['<b>h<
 
 // Contexts of their own, with a directory of their own.
 const context = await sandbox.createCodeContext({ cwd: '/tmp', language: 'python' })
-assert.equal((await run('import os; os.getcwd()', { context })).text, "'/tmp'")
+assert.equal((await run('import os; os.getcwd()', { context })).text, '/tmp')
 assert.equal((await run('x', { context })).error.name, 'NameError')
 await run('y = 1', { context })
 await sandbox.restartCodeContext(context)
