@@ -82,7 +82,7 @@ public sealed class SandboxServer : IAsyncDisposable
     public void Launch()
     {
         var start = new ProcessStartInfo(Program) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
-        foreach (var argument in (string[])["serve", "--dev", "--urls", Url.ToString().TrimEnd('/'), "--data", DataDirectory, .. _arguments])
+        foreach (var argument in (string[])["serve", .. _arguments.Contains("--bootstrap-key") ? (string[])[] : ["--dev"], "--urls", Url.ToString().TrimEnd('/'), "--data", DataDirectory, .. _arguments])
         {
             start.ArgumentList.Add(argument);
         }
