@@ -42,7 +42,7 @@ internal sealed class DataPlane(IGrainFactory grains, E2bOptions options, Sandbo
         var request = call.Context.Request;
         if (request.Path == "/files" && request.Query.ContainsKey("signature"))
         {
-            await SignedUrl.AuthenticateAsync(call, tokens);
+            TenantContext.Set(await SignedUrl.TenantAsync(call, tokens));
         }
         else
         {

@@ -11,9 +11,9 @@ namespace Sandbox.E2b.Data;
 /// </summary>
 internal static class SignedUrl
 {
-    /// <summary>Checks the signature and sets the tenant.</summary>
+    /// <summary>Checks the signature; returns the tenant whose sandbox it is. (Not set here: what an async method puts into the context of a call is gone when it returns.)</summary>
     /// <exception cref="SandboxException"><see cref="SandboxErrorCode.Unauthenticated"/>: it does not fit, or has expired.</exception>
-    public static async Task AuthenticateAsync(DataCall call, SandboxTokens tokens)
+    public static async Task<string> TenantAsync(DataCall call, SandboxTokens tokens)
     {
         var query = call.Context.Request.Query;
         string? expiry = query["signature_expiration"];
@@ -33,6 +33,6 @@ internal static class SignedUrl
             throw new SandboxException(SandboxErrorCode.Unauthenticated, "The signature of the address does not fit its path, user and expiry.");
         }
 
-        TenantContext.Set(tenant);
+        return tenant;
     }
 }

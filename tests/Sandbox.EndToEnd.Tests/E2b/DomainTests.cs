@@ -66,7 +66,7 @@ public sealed class DomainTests
         // A port: closed without a token, and nobody there at first.
         Assert.Equal(HttpStatusCode.Unauthorized, (await SendAsync(server, HttpMethod.Get, 8000, id, "/")).StatusCode);
         Assert.Equal(HttpStatusCode.BadGateway, (await SendAsync(server, HttpMethod.Get, 8000, id, "/", traffic)).StatusCode);
-        var job = Text(await server.Api.PostAsync($"/v1/sessions/ses_{id}/executions", new JsonObject { ["argv"] = new JsonArray("python3", "-c", Program) }), "id");
+        var job = Text(await server.Api.PostAsync($"/v1/sessions/ses_{id}/executions", new JsonObject { ["argv"] = new JsonArray("python3", "-c", Program) }, HttpStatusCode.Created), "id");
         await foreach (var _ in server.Api.FollowAsync("ses_" + id, job))
         {
             break;
