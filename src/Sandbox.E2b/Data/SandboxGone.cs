@@ -15,6 +15,26 @@ internal static class SandboxGone
     /// <summary>Whether the error of a request is that its sandbox does not run.</summary>
     public static bool Is(Microsoft.AspNetCore.Http.HttpContext context) => context.Items.ContainsKey(Key);
 
+    /// <summary>Serves a call by what is found for it, and explains its error.</summary>
+    public static async Task ServeAsync(DataCall call, Func<DataCall, Task?> find)
+    {
+        call.Context.Features.Set<Gateway.IErrorFormat>(Envd.EnvdErrors.Rest);
+        try
+        {
+            await (find(call) ?? throw SandboxException.NotFound($"There is nothing at {call.Context.Request.Path} of port {call.Port}."));
+        }
+        catch (SandboxException e)
+        {
+            var explained = await ExplainAsync(call, e);
+            if (ReferenceEquals(explained, e))
+            {
+                throw;
+            }
+
+            throw explained;
+        }
+    }
+
     /// <summary>The error as the caller should see it.</summary>
     public static async Task<SandboxException> ExplainAsync(DataCall call, SandboxException error)
     {

@@ -16,24 +16,7 @@ internal sealed class EnvdPlane(ProcessService processes, FilesystemService file
     private const string FilesystemPrefix = "/filesystem.Filesystem/";
 
     /// <summary>Serves a call.</summary>
-    public async Task HandleAsync(DataCall call)
-    {
-        call.Context.Features.Set<IErrorFormat>(EnvdErrors.Rest);
-        try
-        {
-            await (Find(call) ?? throw SandboxException.NotFound($"There is nothing at {call.Context.Request.Path} of port {call.Port}."));
-        }
-        catch (SandboxException e)
-        {
-            var explained = await SandboxGone.ExplainAsync(call, e);
-            if (ReferenceEquals(explained, e))
-            {
-                throw;
-            }
-
-            throw explained;
-        }
-    }
+    public Task HandleAsync(DataCall call) => SandboxGone.ServeAsync(call, Find);
 
     private Task? Find(DataCall call)
     {

@@ -13,24 +13,7 @@ internal sealed class InterpreterPlane(GatewayOptions options, CodeRunner runner
     private const string ContextsPrefix = "/contexts/";
 
     /// <summary>Serves a call.</summary>
-    public async Task HandleAsync(DataCall call)
-    {
-        call.Context.Features.Set<IErrorFormat>(EnvdErrors.Rest);
-        try
-        {
-            await (Find(call) ?? throw SandboxException.NotFound($"There is nothing at {call.Context.Request.Path} of port {call.Port}."));
-        }
-        catch (SandboxException e)
-        {
-            var explained = await SandboxGone.ExplainAsync(call, e);
-            if (ReferenceEquals(explained, e))
-            {
-                throw;
-            }
-
-            throw explained;
-        }
-    }
+    public Task HandleAsync(DataCall call) => SandboxGone.ServeAsync(call, Find);
 
     private Task? Find(DataCall call)
     {

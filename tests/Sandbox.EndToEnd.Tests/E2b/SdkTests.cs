@@ -15,5 +15,6 @@ public sealed class SdkTests(ServerFixture fixture)
     [InlineData("pty")]
     [InlineData("interpreter")]
     [InlineData("bulk")]
+    [InlineData("readers")]
     public Task The_sdk_works_unmodified(string scenario) => SdkScenario.RunAsync(scenario, fixture.Server);
 }
