@@ -26,9 +26,10 @@ public sealed class DependencyTests
         ["Sandbox.Client"] = ["Sandbox.Abstractions"],
         ["Sandbox.Grains"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Guest.Protocol", "Sandbox.Output", "Sandbox.Snapshots"],
         ["Sandbox.Gateway"] = ["Sandbox.Abstractions", "Sandbox.Client"],
+        ["Sandbox.E2b"] = ["Sandbox.Abstractions", "Sandbox.Gateway"],
         ["Sandbox.Server"] =
         [
-            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Null", "Sandbox.Isolation.Qemu", "Sandbox.Snapshots",
+            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.E2b", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Null", "Sandbox.Isolation.Qemu", "Sandbox.Snapshots",
             "Sandbox.Storage", "Sandbox.Templates",
         ],
         ["Sandbox.Bench"] =
@@ -43,7 +44,7 @@ public sealed class DependencyTests
     private static readonly Dictionary<string, string[]> PackageOwners = new(StringComparer.Ordinal)
     {
         ["Microsoft.Orleans."] = ["Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Grains", "Sandbox.Storage", "Sandbox.Gateway", "Sandbox.Server"],
-        ["Microsoft.AspNetCore."] = ["Sandbox.Gateway", "Sandbox.Server"],
+        ["Microsoft.AspNetCore."] = ["Sandbox.E2b", "Sandbox.Gateway", "Sandbox.Server"],
         ["AWSSDK."] = ["Sandbox.Snapshots"],
         ["Npgsql"] = ["Sandbox.Storage", "Sandbox.Bench"],
         ["StackExchange.Redis"] = ["Sandbox.Storage"],
