@@ -67,7 +67,7 @@ public sealed class RunLimitTests
         Assert.Equal("from", (await Assert.ThrowsAsync<SandboxException>(() => client.CreateSessionAsync(Null with { Sealed = true }))).Field);
 
         var checkpoint = await session.CheckpointAsync("to keep");
-        var kept = await client.CreateSessionAsync(new CreateSessionRequest { From = new CheckpointReference(session.Id, checkpoint.Id), Sealed = true });
+        var kept = await client.CreateSessionAsync(new CreateSessionRequest { From = new CheckpointReference(session.Id, checkpoint.Id), Sealed = true, Untrusted = false });
         await Eventually.TrueAsync(async () => (await kept.GetAsync()).State == SessionState.Paused);
         Assert.True((await kept.GetAsync()).Sealed);
         await session.TerminateAsync();
@@ -79,7 +79,7 @@ public sealed class RunLimitTests
         Assert.Equal(SandboxErrorCode.Conflict, (await Assert.ThrowsAsync<SandboxException>(() => kept.GetMetricsAsync())).Code);
         var own = Assert.Single(await kept.ListCheckpointsAsync());
         Assert.Equal(SandboxErrorCode.Conflict, (await Assert.ThrowsAsync<SandboxException>(() => kept.RollbackAsync(own.Id))).Code);
-        var made = await client.StartSessionAsync(new CreateSessionRequest { From = new CheckpointReference(kept.Id, own.Id) });
+        var made = await client.StartSessionAsync(new CreateSessionRequest { From = new CheckpointReference(kept.Id, own.Id), Untrusted = false });
         Assert.False((await made.GetAsync()).Sealed);
         var answer = await made.StartCommandAsync(["get", "x"]).FinishAsync();
         Assert.Contains("saved", answer.Stdout, StringComparison.Ordinal);

@@ -4,7 +4,6 @@ using Sandbox.E2b.Data;
 using Sandbox.E2b.Envd.Files;
 using Sandbox.E2b.Envd.Filesystem;
 using Sandbox.E2b.Envd.Process;
-using Sandbox.Gateway;
 
 namespace Sandbox.E2b.Envd;
 

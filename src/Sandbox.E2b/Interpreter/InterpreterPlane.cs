@@ -1,7 +1,6 @@
 using Microsoft.AspNetCore.Http;
 using Sandbox.Abstractions;
 using Sandbox.E2b.Data;
-using Sandbox.E2b.Envd;
 using Sandbox.Gateway;
 using Sandbox.Gateway.Http;
 
