@@ -13,6 +13,9 @@ internal sealed partial class SessionGrain
     private const int MaxRunning = 256;
     private readonly Dictionary<string, (string Fingerprint, Task<ExecutionInfo> Start)> _starting = new(StringComparer.Ordinal);
 
+    /// <summary>Executions that have begun, until that is stored.</summary>
+    private readonly Dictionary<string, ExecutionInfo> _begun = new(StringComparer.Ordinal);
+
     public async Task<ExecutionInfo> StartExecutionAsync(ExecutionRequest request, string? idempotencyKey)
     {
         RequireExists();
@@ -58,7 +61,7 @@ internal sealed partial class SessionGrain
     {
         RequireExists();
         return limit is >= 1 and <= ExecutionIndex.Capacity
-            ? Task.FromResult(_executions.List(limit))
+            ? Task.FromResult<IReadOnlyList<ExecutionInfo>>([.. _executions.List(limit).Select(Known)])
             : throw SandboxException.Invalid("limit", $"{limit} is outside 1 to {ExecutionIndex.Capacity}.");
     }
 
@@ -151,9 +154,25 @@ internal sealed partial class SessionGrain
         }
 
         var running = info with { State = ExecutionState.Running, Pid = pid };
-        _ = QuietlyAsync(() => _executions.ChangeAsync(e => e.Id == info.Id ? running : e), "noting that an execution runs");
+        _begun[info.Id] = running;
+        _ = QuietlyAsync(() => NoteBegunAsync(running), "noting that an execution runs");
         return running;
     }
+
+    private async Task NoteBegunAsync(ExecutionInfo running)
+    {
+        try
+        {
+            await _executions.ChangeAsync(e => e.Id == running.Id ? running : e);
+        }
+        finally
+        {
+            _begun.Remove(running.Id);
+        }
+    }
+
+    /// <summary>An execution as it is known: that it has begun its caller may have been told before it was stored.</summary>
+    private ExecutionInfo Known(ExecutionInfo stored) => stored.State == ExecutionState.Starting && _begun.TryGetValue(stored.Id, out var begun) ? begun : stored;
 
     /// <summary>A call that got no answer may have done its work: the host knows.</summary>
     private async Task<bool> MayHaveStartedAsync(SessionDocument d, ExecutionInfo info, SandboxException error)
@@ -205,7 +224,7 @@ internal sealed partial class SessionGrain
     }
 
     private ExecutionInfo FindExecution(string id) =>
-        _executions.Find(id) ?? throw SandboxException.NotFound($"There is no execution '{id}' in session '{Id}'.");
+        _executions.Find(id) is { } found ? Known(found) : throw SandboxException.NotFound($"There is no execution '{id}' in session '{Id}'.");
 
     private static Dictionary<string, string> Merge(Dictionary<string, string> session, Dictionary<string, string> own)
     {
