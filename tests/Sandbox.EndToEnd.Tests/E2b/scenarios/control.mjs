@@ -41,12 +41,12 @@ assert.equal(await sandbox.kill(), false)
 
 // A snapshot outlives its sandbox.
 assert.deepEqual(await Sandbox.listSnapshots().nextItems(), [snapshot])
-const again = await Sandbox.create('control-test', { timeoutMs: 30_000 })
+const again = await Sandbox.create('control-test', { metadata: { purpose: 'control test' }, timeoutMs: 30_000 })
 assert.equal(await again.isRunning(), true)
 
 // Pages: newest first, all of them, none twice.
 const pages = []
-for (const paginator = Sandbox.list({ limit: 2 }); paginator.hasNext;) pages.push((await paginator.nextItems()).map((s) => s.sandboxId))
+for (const paginator = Sandbox.list({ limit: 2, query: { metadata: { purpose: 'control test' } } }); paginator.hasNext;) pages.push((await paginator.nextItems()).map((s) => s.sandboxId))
 assert.deepEqual(pages.map((p) => p.length), [2, 1])
 assert.equal(pages[0][0], again.sandboxId)
 assert.equal(new Set(pages.flat()).size, 3)
