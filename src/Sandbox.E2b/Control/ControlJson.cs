@@ -3,6 +3,7 @@ using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.Http;
 using Sandbox.Abstractions;
 using Sandbox.Gateway;
+using Sandbox.Gateway.Http;
 
 namespace Sandbox.E2b.Control;
 
@@ -16,17 +17,7 @@ internal static class ControlJson
     public static async Task<T> ReadAsync<T>(HttpContext context, GatewayOptions options)
         where T : class, new()
     {
-        using var body = new MemoryStream();
-        var buffer = new byte[16 * 1024];
-        for (int n; (n = await context.Request.Body.ReadAsync(buffer, context.RequestAborted)) > 0;)
-        {
-            body.Write(buffer, 0, n);
-            if (body.Length > options.MaxJsonBytes)
-            {
-                throw new SandboxException(SandboxErrorCode.TooLarge, $"The body is over {options.MaxJsonBytes} bytes.");
-            }
-        }
-
+        using var body = await ApiJson.ReadBoundedAsync(context, options);
         try
         {
             return body.Length == 0 ? new T() : JsonSerializer.Deserialize<T>(body.GetBuffer().AsSpan(0, (int)body.Length), Options) ?? new T();

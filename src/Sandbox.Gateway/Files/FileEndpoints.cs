@@ -3,7 +3,6 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Routing;
-using Orleans.Concurrency;
 using Sandbox.Abstractions;
 using Sandbox.Gateway.Http;
 
@@ -79,36 +78,17 @@ internal static class FileEndpoints
                 return Results.Empty;
             }
 
-            // A few chunks are asked for ahead of the one being sent: each is a round trip to the guest.
-            var ahead = new Queue<Task<Immutable<byte[]>>>();
-            long asked = 0, sent = 0;
-            while (sent < size)
+            if (!await ChunkedFiles.ReadAsync(files, opened, chunk => context.Response.Body.WriteAsync(chunk, context.RequestAborted).AsTask()))
             {
-                while (ahead.Count < ChunksAhead && asked < size)
-                {
-                    var length = (int)Math.Min(ISessionFiles.MaxChunkBytes, size - asked);
-                    ahead.Enqueue(files.ReadChunkAsync(opened.Handle, asked, length));
-                    asked += length;
-                }
-
-                var expected = (int)Math.Min(ISessionFiles.MaxChunkBytes, size - sent);
-                var chunk = (await ahead.Dequeue()).Value;
-                if (chunk.Length != expected)
-                {
-                    // The file became shorter while it was read; the promised length cannot be kept, and the reader must notice.
-                    context.Abort();
-                    return Results.Empty;
-                }
-
-                await context.Response.Body.WriteAsync(chunk, context.RequestAborted);
-                sent += chunk.Length;
+                // The file became shorter while it was read; the promised length cannot be kept, and the reader must notice.
+                context.Abort();
             }
 
             return Results.Empty;
         }
         finally
         {
-            await CloseQuietlyAsync(files, opened.Handle);
+            await ChunkedFiles.CloseQuietlyAsync(files, opened.Handle);
         }
     }
 
@@ -125,53 +105,16 @@ internal static class FileEndpoints
         }
 
         var files = grains.Session<ISessionFiles>(id);
-        var opened = await files.OpenWriteAsync(new OpenWriteRequest
+        var request = new OpenWriteRequest
         {
             Path = context.QueryText("path"),
             User = context.Request.Query["user"],
             Mode = Mode(context),
             Append = context.QueryFlag("append"),
             Metadata = Labels(context),
-        });
-        var committed = false;
-        try
-        {
-            var under = new Queue<Task>();
-            long offset = 0;
-            while (true)
-            {
-                var buffer = new byte[ISessionFiles.MaxChunkBytes];
-                var n = await context.Request.Body.ReadAtLeastAsync(buffer, buffer.Length, throwOnEndOfStream: false, context.RequestAborted);
-                if (n == 0)
-                {
-                    break;
-                }
-
-                if (offset + n > options.MaxUploadBytes)
-                {
-                    throw TooLarge(options);
-                }
-
-                under.Enqueue(files.WriteChunkAsync(opened.Handle, offset, (n == buffer.Length ? buffer : buffer[..n]).AsImmutable()));
-                offset += n;
-                if (under.Count == ChunksAhead)
-                {
-                    await under.Dequeue();
-                }
-            }
-
-            await Task.WhenAll(under);
-            await files.CloseAsync(opened.Handle, commit: true);
-            committed = true;
-            return Results.Json(await files.StatAsync(context.QueryText("path"), context.Request.Query["user"]), ApiJson.Options);
-        }
-        finally
-        {
-            if (!committed)
-            {
-                await CloseQuietlyAsync(files, opened.Handle);
-            }
-        }
+        };
+        await ChunkedFiles.WriteAsync(files, request, context.Request.Body, options.MaxUploadBytes, context.RequestAborted);
+        return Results.Json(await files.StatAsync(request.Path, request.User), ApiJson.Options);
     }
 
     /// <summary>Labels, from headers <c>X-Metadata-NAME</c>. Names of headers know no case, so those of labels given here are in lower case.</summary>
@@ -188,18 +131,6 @@ internal static class FileEndpoints
         }
 
         return text.Length <= 4 && text.All(c => c is >= '0' and <= '7') ? Convert.ToInt32(text, 8) : throw SandboxException.Invalid("mode", "'mode' must be octal permissions such as 0644.");
-    }
-
-    private static async Task CloseQuietlyAsync(ISessionFiles files, string handle)
-    {
-        try
-        {
-            await files.CloseAsync(handle, commit: false);
-        }
-        catch (SandboxException)
-        {
-            // The guest closes what is not used; the answer is out already.
-        }
     }
 
     private static SandboxException TooLarge(GatewayOptions options) => new(SandboxErrorCode.TooLarge, $"A file has at most {options.MaxUploadBytes} bytes here.");

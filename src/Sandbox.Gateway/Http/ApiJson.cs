@@ -27,17 +27,7 @@ internal static partial class ApiJson
             throw SandboxException.Invalid("Content-Type", $"The body must be application/json, not {type}.");
         }
 
-        using var body = new MemoryStream();
-        var buffer = new byte[16 * 1024];
-        for (int n; (n = await request.Body.ReadAsync(buffer, context.RequestAborted)) > 0;)
-        {
-            body.Write(buffer, 0, n);
-            if (body.Length > options.MaxJsonBytes)
-            {
-                throw TooLarge(options);
-            }
-        }
-
+        using var body = await ReadBoundedAsync(context, options);
         try
         {
             var bytes = body.GetBuffer().AsSpan(0, (int)body.Length);
@@ -56,6 +46,24 @@ internal static partial class ApiJson
                 ? SandboxException.Invalid(field, $"'{field}' has a value of the wrong type or out of its range.")
                 : SandboxException.Invalid("", $"The body is not the JSON object that is wanted here (line {e.LineNumber + 1}, byte {e.BytePositionInLine}).");
         }
+    }
+
+    /// <summary>A body of bounded size.</summary>
+    /// <exception cref="SandboxException"><see cref="SandboxErrorCode.TooLarge"/>.</exception>
+    public static async Task<MemoryStream> ReadBoundedAsync(HttpContext context, GatewayOptions options)
+    {
+        var body = new MemoryStream();
+        var buffer = new byte[16 * 1024];
+        for (int n; (n = await context.Request.Body.ReadAsync(buffer, context.RequestAborted)) > 0;)
+        {
+            body.Write(buffer, 0, n);
+            if (body.Length > options.MaxJsonBytes)
+            {
+                throw TooLarge(options);
+            }
+        }
+
+        return body;
     }
 
     /// <summary>A map of texts; JSON could smuggle nulls into it.</summary>

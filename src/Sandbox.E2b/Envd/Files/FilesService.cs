@@ -7,6 +7,7 @@ using Sandbox.Abstractions;
 using Sandbox.E2b.Data;
 using Sandbox.E2b.Envd.Filesystem;
 using Sandbox.Gateway;
+using Sandbox.Gateway.Files;
 
 namespace Sandbox.E2b.Envd.Files;
 

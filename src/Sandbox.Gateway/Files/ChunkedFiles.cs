@@ -1,7 +1,7 @@
 using Orleans.Concurrency;
 using Sandbox.Abstractions;
 
-namespace Sandbox.E2b.Envd.Files;
+namespace Sandbox.Gateway.Files;
 
 /// <summary>Whole files as streams of chunks, a few of them under way at a time: each is a round trip to the guest.</summary>
 internal static class ChunkedFiles
