@@ -38,7 +38,13 @@ public sealed class NullBackend : IIsolationBackend
     public string Name => BackendName;
 
     /// <inheritdoc/>
-    public BackendCapabilities Capabilities { get; } = new(MemorySnapshot: true, Fork: true, Network: false, HardwareIsolation: false);
+    public BackendCapabilities Capabilities { get; } = new()
+    {
+        Boundary = TrustBoundary.None, MemorySnapshot = true, DiskSnapshot = true, Fork = true, GoldenSnapshot = true, WarmPool = true,
+    };
+
+    /// <inheritdoc/>
+    public string ImageKind => NullImages.Kind;
 
     /// <summary>Owners of the machines that live now, those of the warm pool included.</summary>
     public IReadOnlyList<MicroVmOwner> Live => [.. _machines.Values.Where(m => !m.Exited.IsCompleted).Select(m => m.Owner)];

@@ -10,10 +10,13 @@ namespace Sandbox.Isolation.Null;
 /// </summary>
 public static class NullImages
 {
+    /// <summary>Kind of the image.</summary>
+    public const string Kind = "null";
+
     /// <summary>Name of the template.</summary>
     public const string Template = "null";
 
-    private static readonly string Version = Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes("null 1")))[..16];
+    private static readonly string Version = Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes("null 2")))[..16];
 
     /// <summary>Writes the image unless it is there. Several processes may do so at once.</summary>
     /// <param name="imageRoot">Root of the images; made if need be.</param>
@@ -35,6 +38,7 @@ public static class NullImages
             Version = Version,
             BuiltAt = DateTimeOffset.UtcNow,
             KernelRelease = "none",
+            Kind = Kind,
             Languages = ["python", "bash"],
             Sizes = new TemplateSizes { Vcpus = 1, MemoryMiB = 128, DiskMiB = 64 },
         }.Save(building);

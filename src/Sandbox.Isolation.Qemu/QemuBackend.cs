@@ -43,7 +43,10 @@ public sealed partial class QemuBackend : IIsolationBackend
     public string Name => "qemu";
 
     /// <inheritdoc/>
-    public BackendCapabilities Capabilities { get; } = new(MemorySnapshot: true, Fork: true, Network: false, HardwareIsolation: true);
+    public BackendCapabilities Capabilities { get; } = new()
+    {
+        Boundary = TrustBoundary.VirtualMachine, MemorySnapshot = true, DiskSnapshot = true, Fork = true, GoldenSnapshot = true, WarmPool = true,
+    };
 
     /// <inheritdoc/>
     public Task<BackendVerdict> ProbeAsync(CancellationToken cancellationToken) => _verdict.Value.WaitAsync(cancellationToken);

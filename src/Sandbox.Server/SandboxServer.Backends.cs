@@ -13,7 +13,7 @@ public sealed partial class SandboxServer
 {
     private static void AddBackends(IServiceCollection services, ServerOptions options)
     {
-        if (options.QemuBackend)
+        if (options.Backends.Contains("qemu"))
         {
             services.AddSingleton<IIsolationBackend>(s => new QemuBackend(
                 new QemuOptions
@@ -21,7 +21,7 @@ public sealed partial class SandboxServer
                     HostId = HostIdOf(s),
                     CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
                     VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
-                    RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/tmp", "sandbox"),
+                    RuntimeRoot = RuntimeRoot,
                     Accelerator = options.Accelerator,
                     ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
                 },
@@ -38,8 +38,13 @@ public sealed partial class SandboxServer
         }
     }
 
+    /// <summary>Where backends keep what belongs to running machines: sockets, process records.</summary>
+    private static string RuntimeRoot =>
+        Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/tmp", "sandbox");
+
     private static string HostIdOf(IServiceProvider services) => services.GetRequiredService<IOptions<Sandbox.Grains.HostOptions>>().Value.HostId;
 
-    /// <summary>Some image that can be booted: the null backend's has no kernel.</summary>
-    private static string? FindBootable(ImageStore images) => images.Templates.FirstOrDefault(t => t != NullImages.Template) is { } template ? images.FindCurrent(template) : null;
+    /// <summary>Some image that can be booted.</summary>
+    private static string? FindBootable(ImageStore images) =>
+        images.Templates.Select(images.FindCurrent).OfType<string>().FirstOrDefault(d => TemplateImage.Load(d).Kind == TemplateImage.LinuxKind);
 }

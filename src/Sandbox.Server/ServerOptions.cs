@@ -62,8 +62,14 @@ public sealed record ServerOptions
     /// <summary><c>auto</c>, <c>kvm</c> or <c>tcg</c>.</summary>
     public string Accelerator { get; init; } = "auto";
 
-    /// <summary>Offer the backend <c>qemu</c>. Not where nothing but the control plane is tested: then nothing is probed.</summary>
-    public bool QemuBackend { get; init; } = true;
+    /// <summary>
+    /// The isolation backends to offer, of <c>qemu</c>, <c>firecracker</c>, <c>oci</c>, <c>gvisor</c> and <c>wasm</c>. Each is tried out at start; one that is not usable here takes no sessions. Empty where nothing but the
+    /// control plane is tested: then nothing is tried.
+    /// </summary>
+    public IReadOnlyList<string> Backends { get; init; } = AllBackends;
+
+    /// <summary>Names that <see cref="Backends"/> may hold.</summary>
+    public static IReadOnlyList<string> AllBackends { get; } = ["qemu", "firecracker", "oci", "gvisor", "wasm"];
 
     /// <summary>
     /// Offer the backend <c>null</c>, which runs no code, and the template <c>null</c> for it: for tests and measurements of the control plane only. Needs an <see cref="ImageRoot"/> of its own.

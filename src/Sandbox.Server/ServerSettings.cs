@@ -28,7 +28,7 @@ public static class ServerSettings
         ["siloPort"] = (o, v) => o with { SiloPort = (int)Number(v, 0, 65535) },
         ["orleansGatewayPort"] = (o, v) => o with { OrleansGatewayPort = (int)Number(v, 0, 65535) },
         ["accelerator"] = (o, v) => o with { Accelerator = v is "auto" or "kvm" or "tcg" ? v : throw new FormatException("auto, kvm or tcg") },
-        ["qemuBackend"] = (o, v) => o with { QemuBackend = Flag(v) },
+        ["backends"] = (o, v) => o with { Backends = BackendNames(v) },
         ["nullBackend"] = (o, v) => o with { NullBackend = Flag(v) },
         ["nullLiveDirectory"] = (o, v) => o with { NullLiveDirectory = v.Length == 0 ? v : Path.GetFullPath(v) },
         ["memoryMiB"] = (o, v) => o with { MemoryMiB = (int)Number(v, 0, int.MaxValue) },
@@ -143,4 +143,10 @@ public static class ServerSettings
         long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most
             ? number
             : throw new FormatException(string.Create(CultureInfo.InvariantCulture, $"a whole number from {least} to {most}"));
+
+    private static string[] BackendNames(string value)
+    {
+        var names = value.Split([',', ' '], StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Distinct(StringComparer.Ordinal).ToArray();
+        return names.All(ServerOptions.AllBackends.Contains) ? names : throw new FormatException("a list of " + string.Join(", ", ServerOptions.AllBackends));
+    }
 }

@@ -20,6 +20,10 @@ public sealed class DependencyTests
         ["Sandbox.Isolation"] = ["Sandbox.Guest.Protocol"],
         ["Sandbox.Isolation.Null"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
         ["Sandbox.Isolation.Qemu"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
+        ["Sandbox.Isolation.Oci"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
+        ["Sandbox.Isolation.Wasm"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
+        ["Sandbox.Wasm.Worker"] = ["Sandbox.Guest.Protocol"],
+        ["Sandbox.Isolation.Firecracker"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
         ["Sandbox.Snapshots"] = ["Sandbox.Isolation"],
         ["Sandbox.Templates"] = ["Sandbox.Isolation"],
         ["Sandbox.Storage"] = [],
@@ -29,8 +33,8 @@ public sealed class DependencyTests
         ["Sandbox.E2b"] = ["Sandbox.Abstractions", "Sandbox.Gateway"],
         ["Sandbox.Server"] =
         [
-            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.E2b", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Null", "Sandbox.Isolation.Qemu", "Sandbox.Snapshots",
-            "Sandbox.Storage", "Sandbox.Templates",
+            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.E2b", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Firecracker", "Sandbox.Isolation.Null",
+            "Sandbox.Isolation.Oci", "Sandbox.Isolation.Qemu", "Sandbox.Isolation.Wasm", "Sandbox.Snapshots", "Sandbox.Storage", "Sandbox.Templates",
         ],
         ["Sandbox.Bench"] =
         [
@@ -49,6 +53,7 @@ public sealed class DependencyTests
         ["Npgsql"] = ["Sandbox.Storage", "Sandbox.Bench"],
         ["StackExchange.Redis"] = ["Sandbox.Storage"],
         ["Microsoft.Data.Sqlite"] = ["Sandbox.Storage"],
+        ["Wasmtime"] = ["Sandbox.Wasm.Worker"],
         ["Spectre.Console"] = ["Sandbox.Cli", "Sandbox.Bench"],
     };
 

@@ -16,7 +16,7 @@ public sealed class HostTests : IDisposable
     [Fact]
     public async Task It_says_that_it_isolates_nothing()
     {
-        Assert.False(_host.Backend.Capabilities.HardwareIsolation);
+        Assert.False(_host.Backend.Capabilities.TakesUntrusted);
         Assert.Equal([NullBackend.Warning], (await _host.Backend.ProbeAsync(Token)).Warnings);
     }
 

@@ -1,6 +1,4 @@
-using System.Text;
 using Microsoft.Extensions.Logging.Abstractions;
-using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 using Xunit;
@@ -76,57 +74,5 @@ public sealed class BackendFixture : IDisposable
         }
 
         return golden;
-    }
-
-    /// <summary>Runs something in a guest to its end.</summary>
-    public static async Task<Ran> RunAsync(IMicroVm vm, StartExecution request)
-    {
-        request.ExecutionId = Guid.NewGuid().ToString("N");
-        var execution = await vm.Guest.StartExecutionAsync(request, TestContext.Current.CancellationToken);
-        var stdout = new MemoryStream();
-        var stderr = new MemoryStream();
-        var ran = new Ran();
-        await foreach (var e in execution.Events)
-        {
-            await execution.AcknowledgeAsync(e.Seq, TestContext.Current.CancellationToken);
-            switch (e.EventCase)
-            {
-                case ExecutionEvent.EventOneofCase.Output:
-                    e.Output.Data.WriteTo(e.Output.Fd == OutputFd.Stderr ? stderr : stdout);
-                    break;
-                case ExecutionEvent.EventOneofCase.Result:
-                    ran.Results.Add(e.Result);
-                    break;
-                case ExecutionEvent.EventOneofCase.CodeError:
-                    ran.Error = e.CodeError;
-                    break;
-                case ExecutionEvent.EventOneofCase.Exited:
-                    ran.Exited = e.Exited;
-                    break;
-            }
-        }
-
-        ran.Stdout = Encoding.UTF8.GetString(stdout.ToArray());
-        ran.Stderr = Encoding.UTF8.GetString(stderr.ToArray());
-        return ran;
-    }
-
-    public static Task<Ran> ShellAsync(IMicroVm vm, string command, ulong timeoutMs = 0, string user = "") =>
-        RunAsync(vm, new StartExecution { Command = new Command { Argv = { "/bin/bash", "-c", command } }, TimeoutMs = timeoutMs, User = user });
-
-    public static Task<Ran> CodeAsync(IMicroVm vm, string context, string code, ulong timeoutMs = 0) =>
-        RunAsync(vm, new StartExecution { Code = new Code { ContextId = context, Source = code }, TimeoutMs = timeoutMs });
-
-    public sealed class Ran
-    {
-        public string Stdout { get; set; } = "";
-
-        public string Stderr { get; set; } = "";
-
-        public List<RichResult> Results { get; } = [];
-
-        public CodeError? Error { get; set; }
-
-        public Exited Exited { get; set; } = new();
     }
 }

@@ -3,7 +3,7 @@ using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 using Xunit;
-using static Sandbox.Isolation.Qemu.Tests.BackendFixture;
+using static Sandbox.Isolation.TestSupport.GuestRuns;
 
 namespace Sandbox.Isolation.Qemu.Tests;
 

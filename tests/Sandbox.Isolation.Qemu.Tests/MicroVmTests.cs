@@ -2,7 +2,7 @@ using System.Globalization;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Xunit;
-using static Sandbox.Isolation.Qemu.Tests.BackendFixture;
+using static Sandbox.Isolation.TestSupport.GuestRuns;
 
 namespace Sandbox.Isolation.Qemu.Tests;
 

@@ -4,8 +4,9 @@ using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.TestSupport;
 using Xunit;
-using static Sandbox.Isolation.Qemu.Tests.BackendFixture;
+using static Sandbox.Isolation.TestSupport.GuestRuns;
 
 namespace Sandbox.Isolation.Qemu.Tests;
 

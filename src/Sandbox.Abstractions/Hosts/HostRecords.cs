@@ -36,6 +36,9 @@ public sealed record HostReport
 
     /// <summary>Machines ready in the warm pool of each template.</summary>
     [Id(10)] public IReadOnlyDictionary<string, int> Warm { get; init; } = new Dictionary<string, int>();
+
+    /// <summary>Kind of each template's image (<c>linux</c>, <c>wasm</c>): which backends can start it. One that is missing is <c>linux</c>.</summary>
+    [Id(11)] public IReadOnlyDictionary<string, string> TemplateKinds { get; init; } = new Dictionary<string, string>();
 }
 
 /// <summary>A backend on a host.</summary>
@@ -68,6 +71,27 @@ public sealed record HostBackend
 
     /// <summary>It can save and restore machines with their memory: sessions can be paused, forked and rolled back.</summary>
     [Id(8)] public bool MemorySnapshot { get; init; }
+
+    /// <summary>Untrusted code may run on it: something else than the host's own kernel takes the code's system calls.</summary>
+    [Id(9)] public bool TakesUntrusted { get; init; }
+
+    /// <summary>It can save at least the disk; without <see cref="MemorySnapshot"/> a restored session has its files and nothing that ran.</summary>
+    [Id(10)] public bool DiskSnapshot { get; init; }
+
+    /// <summary>Several machines can be started from one saved machine.</summary>
+    [Id(11)] public bool Fork { get; init; }
+
+    /// <summary>It runs any program of the image; false: only code in contexts and what the backend itself knows how to run.</summary>
+    [Id(12)] public bool Processes { get; init; } = true;
+
+    /// <summary>It can give a machine a network interface.</summary>
+    [Id(13)] public bool Network { get; init; }
+
+    /// <summary>It can hand a device of the host (a GPU) to a machine.</summary>
+    [Id(14)] public bool Devices { get; init; }
+
+    /// <summary>Kind of images it starts, see <see cref="HostReport.TemplateKinds"/>.</summary>
+    [Id(15)] public string ImageKind { get; init; } = "linux";
 }
 
 /// <summary>A reservation of a host's capacity for one generation of a session.</summary>

@@ -43,7 +43,7 @@ internal sealed class ControlBench : IBench
             ["postgres"] = connection,
             ["redis"] = redis.ConnectionString,
             ["nullBackend"] = "true",
-            ["qemuBackend"] = "false",
+            ["backends"] = "",
             ["memoryMiB"] = "1000000000",
             ["maxMicroVms"] = "100000",
             ["warmPool"] = "0",

@@ -3,7 +3,7 @@ using Sandbox.Isolation.Images;
 namespace Sandbox.Isolation.Backends;
 
 /// <summary>
-/// A way to make a microVM real on this host (QEMU, and later OCI, Wasm, Firecracker). Backends know nothing of Orleans or HTTP;
+/// A way to make a microVM real on this host (QEMU, Firecracker, OCI containers, gVisor, WebAssembly). Backends know nothing of Orleans or HTTP;
 /// one instance serves a whole host and is safe for concurrent use.
 /// </summary>
 public interface IIsolationBackend
@@ -13,6 +13,9 @@ public interface IIsolationBackend
 
     /// <summary>What this backend can do. Fixed for the life of the process.</summary>
     BackendCapabilities Capabilities { get; }
+
+    /// <summary>Kind of images it starts; see <see cref="TemplateImage.Kind"/>.</summary>
+    string ImageKind => TemplateImage.LinuxKind;
 
     /// <summary>
     /// Finds out whether the backend is usable here, by trying and not by looking. The verdict is kept; later calls return it.
@@ -28,9 +31,9 @@ public interface IIsolationBackend
     Task<IMicroVm> StartAsync(MicroVmSpec spec, CancellationToken cancellationToken);
 
     /// <summary>
-    /// Clones a machine for the warm pool: run once, because the first run of a clone is slow, and stopped. It serves nobody until <see cref="IMicroVm.ClaimAsync"/>.
+    /// Makes a machine for the warm pool: run once, because a first run is slow, and stopped. It serves nobody until <see cref="IMicroVm.ClaimAsync"/>.
     /// </summary>
-    /// <returns>The machine, or <see langword="null"/> where there is no golden snapshot to clone.</returns>
+    /// <returns>The machine, or <see langword="null"/> where one cannot be made now (there is no golden snapshot to clone yet).</returns>
     /// <exception cref="IsolationException">The machine could not be cloned.</exception>
     Task<IMicroVm?> PrepareAsync(MicroVmSpec spec, CancellationToken cancellationToken) => Task.FromResult<IMicroVm?>(null);
 
@@ -41,7 +44,7 @@ public interface IIsolationBackend
     /// Boots the image once, warms its interpreters and snapshots it, unless there is such a snapshot already. Takes as long as a boot and the imports.
     /// </summary>
     /// <exception cref="IsolationException">The image did not boot, or could not be saved.</exception>
-    /// <exception cref="NotSupportedException">The backend has no <see cref="BackendCapabilities.Fork"/>.</exception>
+    /// <exception cref="NotSupportedException">The backend has no <see cref="BackendCapabilities.GoldenSnapshot"/>.</exception>
     Task<GoldenSnapshot> BuildGoldenAsync(string imageDirectory, TemplateSizes sizes, CancellationToken cancellationToken) =>
         throw new NotSupportedException($"Backend '{Name}' makes no golden snapshots.");
 
@@ -69,13 +72,6 @@ public interface IIsolationBackend
     /// <param name="cancellationToken">Stops between two leftovers.</param>
     Task<IReadOnlyList<ReapedMicroVm>> ReapAsync(Func<MicroVmOwner, bool> isLive, CancellationToken cancellationToken);
 }
-
-/// <summary>What a backend can do. The scheduler matches a session's needs against it.</summary>
-/// <param name="MemorySnapshot">Can save and restore a running machine with its memory.</param>
-/// <param name="Fork">Can start several machines from one snapshot.</param>
-/// <param name="Network">Can give a machine a network interface.</param>
-/// <param name="HardwareIsolation">The boundary is a hypervisor or an emulator, not the host's kernel.</param>
-public sealed record BackendCapabilities(bool MemorySnapshot, bool Fork, bool Network, bool HardwareIsolation);
 
 /// <summary>Whether a backend is usable on this host, and why.</summary>
 /// <param name="Usable">Sessions can be started.</param>

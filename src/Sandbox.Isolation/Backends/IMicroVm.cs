@@ -40,7 +40,7 @@ public interface IMicroVm : IAsyncDisposable
     /// </param>
     /// <param name="cancellationToken">Gives up; the machine runs on.</param>
     /// <exception cref="IsolationException">The machine could not be saved.</exception>
-    /// <exception cref="NotSupportedException">The backend has no <see cref="BackendCapabilities.MemorySnapshot"/>.</exception>
+    /// <exception cref="NotSupportedException">The backend has neither <see cref="BackendCapabilities.MemorySnapshot"/> nor <see cref="BackendCapabilities.DiskSnapshot"/>.</exception>
     Task<SaveReport> SaveAsync(IMachineSink sink, SaveMode mode, Func<CancellationToken, Task> whileStopped, CancellationToken cancellationToken) =>
         throw new NotSupportedException("This microVM cannot be saved.");
 
@@ -63,7 +63,7 @@ public sealed record MicroVmExit(bool Expected, string Reason);
 
 /// <summary>How a microVM was started and how long the parts took.</summary>
 /// <param name="Method"><c>boot</c>, <c>clone</c> (of the golden snapshot), <c>pool</c> (a clone made beforehand), or <c>restore</c> (of a saved machine).</param>
-/// <param name="Accelerator"><c>kvm</c> or <c>tcg</c>.</param>
+/// <param name="Accelerator"><c>kvm</c>, <c>tcg</c>, the runtime of a container (<c>runc</c>, <c>crun</c>, <c>runsc</c>), or empty.</param>
 /// <param name="Attempts">1, or more where a boot had to be repeated.</param>
 /// <param name="Duration">From the call to an agent that is ready for user code.</param>
 public sealed record MicroVmStartReport(string Method, string Accelerator, int Attempts, TimeSpan Duration);

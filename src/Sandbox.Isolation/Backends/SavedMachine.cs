@@ -6,7 +6,7 @@ namespace Sandbox.Isolation.Backends;
 /// <param name="GoldenId">
 /// The golden snapshot that memory and disk are differences from, or <see langword="null"/> where they are differences from nothing (zeros; an empty file).
 /// </param>
-/// <param name="MemoryBytes">Size of the guest's memory.</param>
+/// <param name="MemoryBytes">Size of the guest's memory, or of whatever the backend saves of it; 0 where only the disk was saved.</param>
 /// <param name="DiskBytes">Size of the writable disk.</param>
 public sealed record MachineFacts(string Backend, string Fingerprint, string? GoldenId, long MemoryBytes, long DiskBytes);
 

@@ -12,6 +12,12 @@ public sealed record TemplateImage
     /// <summary>Name of the manifest file in an image directory.</summary>
     public const string FileName = "image.json";
 
+    /// <summary><see cref="Kind"/> of an image with a Linux root file system and a kernel.</summary>
+    public const string LinuxKind = "linux";
+
+    /// <summary><see cref="Kind"/> of an image that is a set of WebAssembly modules.</summary>
+    public const string WasmKind = "wasm";
+
     /// <summary>Format of this manifest; readers refuse others.</summary>
     public int Format { get; init; } = 1;
 
@@ -20,6 +26,9 @@ public sealed record TemplateImage
 
     /// <summary>Version: the first 16 hex digits of the SHA-256 over everything that went into the image.</summary>
     public required string Version { get; init; }
+
+    /// <summary>What it is made of, and so which backends can start it; see <see cref="Backends.IIsolationBackend.ImageKind"/>.</summary>
+    public string Kind { get; init; } = LinuxKind;
 
     /// <summary>When the build finished (UTC).</summary>
     public required DateTimeOffset BuiltAt { get; init; }

@@ -24,7 +24,7 @@ internal sealed class NullTarget : CrashTarget
         File.WriteAllText(config, new JsonObject
         {
             ["nullBackend"] = true,
-            ["qemuBackend"] = false,
+            ["backends"] = "",
             ["nullLiveDirectory"] = Live,
             ["imageRoot"] = Path.Combine(Root, "images"),
             ["maxMicroVms"] = 200,

@@ -11,7 +11,7 @@ internal sealed partial class HostRuntime
 
     private async Task BuildGoldenAsync(CancellationToken cancellationToken)
     {
-        foreach (var (backend, image, directory) in Clonable())
+        foreach (var (backend, image, directory) in Startable().Where(c => c.Backend.Capabilities.GoldenSnapshot))
         {
             if ((await backend.ProbeAsync(cancellationToken)).Usable)
             {
@@ -20,18 +20,20 @@ internal sealed partial class HostRuntime
         }
     }
 
-    /// <summary>Every template here with every backend that can clone it.</summary>
-    private List<(IIsolationBackend Backend, TemplateImage Image, string Directory)> Clonable() =>
+    /// <summary>Every template here with every backend that can start it.</summary>
+    private List<(IIsolationBackend Backend, TemplateImage Image, string Directory)> Startable() =>
     [
         .. from backend in _backends.Values
-           where backend.Capabilities.Fork
            from image in Templates()
+           where image.Kind == backend.ImageKind
            select (backend, image, _images.VersionDirectory(image.Template, image.Version)),
     ];
 
+    private static string KeyOf(IIsolationBackend backend, string directory) => backend.Name + " " + directory;
+
     private async Task BuildGoldenAsync(IIsolationBackend backend, TemplateImage image, string directory, CancellationToken cancellationToken)
     {
-        if (_goldenFailed.Contains(directory))
+        if (_goldenFailed.Contains(KeyOf(backend, directory)))
         {
             return;
         }
@@ -50,7 +52,7 @@ internal sealed partial class HostRuntime
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             // Not again in this process: sessions boot, and a boot costs less than trying for ever.
-            _goldenFailed.Add(directory);
+            _goldenFailed.Add(KeyOf(backend, directory));
             _logger.LogWarning(e, "The golden snapshot of template {Template} {Version} cannot be made on this host; its sessions boot", image.Template, image.Version);
         }
     }

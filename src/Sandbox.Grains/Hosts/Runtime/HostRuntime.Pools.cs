@@ -64,7 +64,7 @@ internal sealed partial class HostRuntime
             return;
         }
 
-        foreach (var (backend, image, directory) in Clonable().Where(c => !_poolFailed.Contains(c.Directory)))
+        foreach (var (backend, image, directory) in Startable().Where(c => c.Backend.Capabilities.WarmPool && !_poolFailed.Contains(KeyOf(c.Backend, c.Directory))))
         {
             try
             {
@@ -73,7 +73,7 @@ internal sealed partial class HostRuntime
             catch (Exception e) when (!cancellationToken.IsCancellationRequested)
             {
                 // One template's trouble is not the others'.
-                _poolFailed.Add(directory);
+                _poolFailed.Add(KeyOf(backend, directory));
                 _logger.LogWarning(e, "The warm pool of template {Template} cannot be kept; its sessions are cloned when they come", image.Template);
             }
         }

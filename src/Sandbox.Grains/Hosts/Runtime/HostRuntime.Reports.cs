@@ -28,6 +28,7 @@ internal sealed partial class HostRuntime
                 MaxMicroVms = _options.EffectiveMaxMicroVms,
                 Backends = [.. _backends.Values.Select(Describe)],
                 Templates = templates.ToDictionary(t => t.Template, t => t.Version, StringComparer.Ordinal),
+                TemplateKinds = templates.ToDictionary(t => t.Template, t => t.Kind, StringComparer.Ordinal),
                 Draining = _draining,
                 Warm = _pools.GroupBy(p => p.Key.Template, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Sum(p => p.Value.Ready), StringComparer.Ordinal),
             };
@@ -46,7 +47,14 @@ internal sealed partial class HostRuntime
             Reason = verdict.Reason,
             Version = verdict.Version,
             Warnings = verdict.Warnings,
-            HardwareIsolation = backend.Capabilities.HardwareIsolation,
+            HardwareIsolation = backend.Capabilities.Boundary == TrustBoundary.VirtualMachine,
+            TakesUntrusted = backend.Capabilities.TakesUntrusted,
+            DiskSnapshot = backend.Capabilities.DiskSnapshot && _snapshots is not null,
+            Fork = backend.Capabilities.Fork && _snapshots is not null,
+            Processes = backend.Capabilities.Processes,
+            Network = backend.Capabilities.Network,
+            Devices = backend.Capabilities.Devices,
+            ImageKind = backend.ImageKind,
             Probing = known is null,
             MemorySnapshot = backend.Capabilities.MemorySnapshot && _snapshots is not null,
         };

@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using Sandbox.Isolation.Backends;
 
-namespace Sandbox.Isolation.Qemu.Tests;
+namespace Sandbox.Isolation.TestSupport;
 
 /// <summary>A saved machine in the tests' memory: a sink first, a source then. Checks that it is written in the order that the contract names.</summary>
 public sealed class SavedInMemory : IMachineSink, IMachineSource
