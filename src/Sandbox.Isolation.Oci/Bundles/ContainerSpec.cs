@@ -40,7 +40,7 @@ internal sealed record ContainerSpec
 internal static class ContainerConfig
 {
     /// <summary>User and group id of the agent inside. Nothing else there has it: see <c>Platform/Container.cs</c> of the agent.</summary>
-    private const int AgentUserId = 65530;
+    public const int AgentUserId = 65530;
 
     private const int PeriodMicroseconds = 100_000;
     private const int MaxOpenFiles = 65536;

@@ -26,6 +26,10 @@ internal static class SeccompProfile
     private const int NotPermitted = 1;
     private const int NoSuchCall = 38;
 
+    /// <summary>TIOCSTI and TIOCLINUX.</summary>
+    private const uint SimulateTerminalInput = 0x5412;
+    private const uint LinuxConsole = 0x541C;
+
     /// <summary>New cgroup, UTS, IPC, user, PID, network, mount and time namespaces.</summary>
     private const ulong NewNamespaces = 0x7E020080;
 
@@ -71,13 +75,13 @@ internal static class SeccompProfile
     public static JsonObject ToJson()
     {
         const int Unix = 1, Inet = 2, Inet6 = 10, Netlink = 16, Routing = 0;
-        const ulong SimulateTerminalInput = 0x5412, LinuxConsole = 0x541C, CallerAsks = 0xFFFF_FFFF, NotRandomised = 0x0004_0000;
+        const ulong CallerAsks = 0xFFFF_FFFF, NotRandomised = 0x0004_0000;
         return new JsonObject
         {
             ["defaultAction"] = "SCMP_ACT_ERRNO",
             ["defaultErrnoRet"] = NotPermitted,
             ["architectures"] = new JsonArray("SCMP_ARCH_X86_64"),
-            ["syscalls"] = new JsonArray(
+            ["syscalls"] = new JsonArray([
                 Allow([.. Files, .. Waiting, .. Memory, .. Processes, .. Communication]),
                 Allow(["clone"], Argument(0, NewNamespaces, "SCMP_CMP_MASKED_EQ", 0)),
                 Allow(["socket"], Argument(0, Unix)),
@@ -88,9 +92,39 @@ internal static class SeccompProfile
                 Allow(["personality"], Argument(0, 0)),
                 Allow(["personality"], Argument(0, CallerAsks)),
                 Allow(["personality"], Argument(0, NotRandomised)),
-                Allow(["ioctl"], Argument(1, SimulateTerminalInput, "SCMP_CMP_NE"), Argument(1, LinuxConsole, "SCMP_CMP_NE")),
-                new JsonObject { ["names"] = new JsonArray("clone3"), ["action"] = "SCMP_ACT_ERRNO", ["errnoRet"] = NoSuchCall }),
+                new JsonObject { ["names"] = new JsonArray("clone3"), ["action"] = "SCMP_ACT_ERRNO", ["errnoRet"] = NoSuchCall },
+                .. OtherThan(SimulateTerminalInput, LinuxConsole)]),
         };
+    }
+
+    /// <summary>
+    /// Allows ioctl with all operations but two. A rule cannot say "neither": of several conditions on one argument one suffices. And the kernel looks at the low 32 bits alone, so that "not equal" would be
+    /// met by setting a higher one. So each rule allows what differs in one bit that both have in common; what agrees in all of those is allowed by name.
+    /// </summary>
+    private static IEnumerable<JsonNode> OtherThan(uint first, uint second)
+    {
+        var apart = first ^ second;
+        for (var bit = 1UL; bit <= 0x8000_0000; bit <<= 1)
+        {
+            if ((apart & bit) == 0)
+            {
+                yield return Allow(["ioctl"], Argument(1, bit, "SCMP_CMP_MASKED_EQ", bit & ~(ulong)first));
+            }
+        }
+
+        for (var variant = apart; ; variant = (variant - 1) & apart)
+        {
+            var operation = (first & ~apart) | variant;
+            if (operation != first && operation != second)
+            {
+                yield return Allow(["ioctl"], Argument(1, uint.MaxValue, "SCMP_CMP_MASKED_EQ", operation));
+            }
+
+            if (variant == 0)
+            {
+                yield break;
+            }
+        }
     }
 
     private static JsonObject Allow(string[] names, params JsonObject[] arguments)

@@ -97,6 +97,9 @@ internal static unsafe partial class Kernel
         return IoControl(pipe, 0x541B, &count) < 0 ? 0 : count;
     }
 
+    /// <summary>Gives a pipe to a user.</summary>
+    public static void ChangeOwner(SafeHandle pipe, uint id) => Check(ChangeOwnerRaw(pipe, id, id), "change the owner of a pipe");
+
     /// <summary>Sends a signal. No such process is no error.</summary>
     public static void Kill(int pid, int signal) => _ = KillRaw(pid, signal);
 
@@ -128,6 +131,9 @@ internal static unsafe partial class Kernel
 
     [LibraryImport("libc", EntryPoint = "syncfs", SetLastError = true)]
     private static partial int SyncFileSystem(SafeFileHandle within);
+
+    [LibraryImport("libc", EntryPoint = "fchown", SetLastError = true)]
+    private static partial int ChangeOwnerRaw(SafeHandle file, uint uid, uint gid);
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     private static partial int KillRaw(int pid, int signal);

@@ -16,6 +16,18 @@ internal sealed class AgentPipes(Process runtime) : Stream
     /// <summary>Bytes that the agent has written and nobody has read yet.</summary>
     public int Waiting => _fromAgent is PipeStream { SafePipeHandle: { IsClosed: false } pipe } ? Kernel.Available(pipe) : 0;
 
+    /// <summary>Gives both pipes to the agent's user: gVisor lets whoever they belong to open them again by the agent's list of descriptors.</summary>
+    public void GiveTo(uint user)
+    {
+        foreach (var stream in (Stream[])[_toAgent, _fromAgent])
+        {
+            if (stream is PipeStream pipe)
+            {
+                Kernel.ChangeOwner(pipe.SafePipeHandle, user);
+            }
+        }
+    }
+
     public override bool CanRead => true;
 
     public override bool CanWrite => true;

@@ -182,6 +182,7 @@ internal sealed partial class OciMicroVm : IMicroVm
             : runtime.Run(_directory.State, _directory.Bundle, _directory.PidFile, Owner.VmId);
         _launched = await ContainerLauncher.StartAsync(new RootLayers(root, _diskPath, _ids.UserId, owners, _directory.DirectoryPath), runtime.Program, arguments);
         _pipes = new AgentPipes(_launched.Process);
+        _pipes.GiveTo(_ids.UserId + ContainerConfig.AgentUserId);
 
         // Standard error of the container is the runtime's: its complaints, then the agent's last words.
         _ = _errors.DrainAsync(_launched.Process.StandardError.BaseStream);
