@@ -102,7 +102,7 @@ public sealed class ConfinementTests(BackendFixture fixture) : IClassFixture<Bac
 
         // A program that belongs to root and has the bit that would make it so.
         Assert.Equal("user\n", (await ShellAsync(vm, "cp /usr/bin/id /tmp/id && chmod 4755 /tmp/id && sudo -n id 2>/dev/null; /tmp/id -un")).Stdout.Replace("root", "user", StringComparison.Ordinal));
-        var agent = await ShellAsync(vm, "kill -9 1; kill -TERM 1; for f in /proc/1/fd/*; do [ -p $f ] && timeout 1 head -c 1 $f | wc -c | grep -v 0; done; cat /proc/1/mem | head -c 1; echo over", user: user);
+        var agent = await ShellAsync(vm, "kill -9 1; kill -TERM 1; for f in /proc/1/fd/*; do [ -p $f ] && [ $(stat -Lc %u $f) = 65530 ] && timeout 1 head -c 1 $f | wc -c | grep -v 0; done; cat /proc/1/mem | head -c 1; echo over", user: user);
         Assert.Equal("over\n", agent.Stdout);
         Assert.Equal("alive\n", (await ShellAsync(vm, "echo alive", user: user)).Stdout);
     }
