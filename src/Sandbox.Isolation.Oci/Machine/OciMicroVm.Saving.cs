@@ -93,7 +93,7 @@ internal sealed partial class OciMicroVm
             {
                 Remove(checkpoint);
                 Directory.CreateDirectory(checkpoint, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-                await _host.Runtime.CommandAsync(_directory.State, ["checkpoint", "--leave-running", "--image-path", checkpoint, Owner.VmId], CommandDeadline, cancellationToken);
+                await _host.Runtime.CommandAsync(_directory.State, ["checkpoint", "--leave-running", "--compression=none", "--exclude-committed-zero-pages", "--image-path", checkpoint, Owner.VmId], CommandDeadline, cancellationToken);
             }
 
             await Task.Run(() => Kernel.Sync(_launched!.DiskMount), cancellationToken);
