@@ -80,7 +80,7 @@ public sealed partial class OciBackend
         {
             try
             {
-                if (await ContainerRuntime.FindAsync(candidate, cancellationToken) is not { } runtime)
+                if (await ContainerRuntime.FindAsync(candidate, _options.ProbeDeadline, cancellationToken) is not { } runtime)
                 {
                     reasons.Add($"there is no {candidate}; apt-get install {ContainerRuntime.PackageOf(candidate)}");
                     continue;

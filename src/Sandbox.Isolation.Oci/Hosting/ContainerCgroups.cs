@@ -15,6 +15,9 @@ internal sealed class ContainerCgroups(string hostId, string mount = "/sys/fs/cg
     /// <summary>1, 2, or 0 for none.</summary>
     public int Version => File.Exists(Path.Combine(mount, "cgroup.controllers")) ? 2 : Directory.Exists(Path.Combine(mount, "memory")) ? 1 : 0;
 
+    /// <summary>Where a v1 host has v2 mounted too, without controllers of use (systemd's "hybrid"); <see langword="null"/> where not. crun refuses hosts that look so.</summary>
+    public string? Unified => Version == 1 && Directory.Exists(Path.Combine(mount, "unified")) ? Path.Combine(mount, "unified") : null;
+
     /// <summary>Why containers cannot be frozen and limited here, or <see langword="null"/>.</summary>
     public string? Problem => Version switch
     {

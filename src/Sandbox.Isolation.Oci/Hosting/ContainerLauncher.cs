@@ -11,7 +11,8 @@ namespace Sandbox.Isolation.Oci.Hosting;
 /// <param name="FirstUserId">The host's id that is root inside.</param>
 /// <param name="Owners">The user namespace that says so.</param>
 /// <param name="Place">Directory of the container, under which all is mounted.</param>
-internal sealed record RootLayers(string Lower, string Disk, uint FirstUserId, SafeFileHandle Owners, string Place);
+/// <param name="Hidden">A mount of the host that the runtime must not see, or <see langword="null"/>.</param>
+internal sealed record RootLayers(string Lower, string Disk, uint FirstUserId, SafeFileHandle Owners, string Place, string? Hidden);
 
 /// <summary>A runtime that has been started in a mount namespace of its own.</summary>
 /// <param name="Process">The runtime. Its standard streams are those of the container.</param>
@@ -38,6 +39,11 @@ internal static class ContainerLauncher
             try
             {
                 Kernel.LeaveMountNamespace();
+                if (layers.Hidden is { } hidden)
+                {
+                    Kernel.Unmount(hidden);
+                }
+
                 int device;
                 (disk, device) = Mount(layers);
                 result.SetResult(new Launched(Start(program, arguments), disk, device));

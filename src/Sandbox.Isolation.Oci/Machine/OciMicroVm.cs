@@ -180,7 +180,7 @@ internal sealed partial class OciMicroVm : IMicroVm
         var arguments = _origin.Checkpoint is { } checkpoint
             ? runtime.Restore(_directory.State, _directory.Bundle, _directory.PidFile, checkpoint, Owner.VmId)
             : runtime.Run(_directory.State, _directory.Bundle, _directory.PidFile, Owner.VmId);
-        _launched = await ContainerLauncher.StartAsync(new RootLayers(root, _diskPath, _ids.UserId, owners, _directory.DirectoryPath), runtime.Program, arguments);
+        _launched = await ContainerLauncher.StartAsync(new RootLayers(root, _diskPath, _ids.UserId, owners, _directory.DirectoryPath, Kind == "crun" ? _host.Cgroups.Unified : null), runtime.Program, arguments);
         _pipes = new AgentPipes(_launched.Process);
         _pipes.GiveTo(_ids.UserId + ContainerConfig.AgentUserId);
 

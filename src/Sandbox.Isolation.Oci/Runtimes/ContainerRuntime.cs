@@ -23,7 +23,7 @@ internal sealed record ContainerRuntime(string Kind, string Program, string Vers
     /// <summary>Finds a runtime and asks for its version.</summary>
     /// <returns>The runtime, or <see langword="null"/> where there is no such program.</returns>
     /// <exception cref="IsolationException">It does not say its version.</exception>
-    public static async Task<ContainerRuntime?> FindAsync(string name, CancellationToken cancellationToken)
+    public static async Task<ContainerRuntime?> FindAsync(string name, TimeSpan deadline, CancellationToken cancellationToken)
     {
         var program = name.Contains('/') ? (File.Exists(name) ? name : null) : Directories.Select(d => Path.Combine(d, name)).FirstOrDefault(File.Exists);
         if (program is null)
@@ -31,7 +31,7 @@ internal sealed record ContainerRuntime(string Kind, string Program, string Vers
             return null;
         }
 
-        var (code, said) = await RunAsync(program, ["--version"], TimeSpan.FromSeconds(10), cancellationToken);
+        var (code, said) = await RunAsync(program, ["--version"], deadline, cancellationToken);
         var line = said.Split('\n')[0].Trim();
         return code == 0 && line.Length is > 0 and <= 200
             ? new ContainerRuntime(Path.GetFileName(program), program, line.Replace(" version ", " ", StringComparison.Ordinal))
