@@ -93,6 +93,8 @@ public sealed class SandboxServer : IAsyncDisposable
             start.ArgumentList.Add(argument);
         }
 
+        // Trying out every backend at every start would cost more than most tests; those that want others name them.
+        start.Environment.TryAdd("SANDBOX_BACKENDS", "qemu");
         _process = Process.Start(start)!;
         _process.OutputDataReceived += (_, e) => Append(e.Data);
         _process.ErrorDataReceived += (_, e) => Append(e.Data);
