@@ -32,23 +32,23 @@ internal static class AllAttacks
         },
         new("fork bomb", "doubles itself for ever", r => r.Exited.PidsLimitHit ? "stopped at the process limit" : r.Exited.TimedOut ? "slowed by its limits, ended at its time" : r.Exited.ExitCode != 0 || r.Exited.Signal != 0 ? "ended by its limits" : "")
         {
-            Shell = "bomb() { bomb | bomb & }; bomb; sleep 30", Seconds = 10,
+            Shell = "bomb() { bomb | bomb & }; bomb; sleep 30", Seconds = 5,
         },
         new("disk", "writes until the disk is full", r => r.Exited.DiskFull || r.Stdout.Contains("No space", StringComparison.Ordinal) ? "ENOSPC at the disk's size" : "")
         {
             Shell = "dd if=/dev/zero of=$HOME/fill bs=1M 2>&1; df -m $HOME | tail -1; exit 1",
             Python = "try:\n    f = open('fill', 'wb')\n    while True: f.write(bytes(1 << 20))\nexcept OSError as e: print('No space' if e.errno in (28, 122) else e)",
-            Seconds = 90, Tidy = "rm -f $HOME/fill",
+            Seconds = 60, Spoils = true,
         },
         new("inodes", "makes empty files until there are no more", r => Has(r, "No space") ? "ENOSPC at the disk's limit" : r.Exited.TimedOut ? "still going at its time limit" : "")
         {
             Shell = "mkdir -p $HOME/inodes; exec python3 -c 'import os, sys\nos.chdir(os.path.expanduser(\"~/inodes\"))\ntry:\n    for i in range(2000000): open(str(i), \"w\").close()\nexcept OSError as e: print(e.strerror); sys.exit(1)'",
             Python = "import os\nos.makedirs('inodes', exist_ok=True)\ntry:\n    for i in range(2000000): open('inodes/%d' % i, 'w').close()\nexcept OSError as e: print('No space' if e.errno in (28, 122) else e)",
-            Seconds = 30, Tidy = "rm -rf $HOME/inodes",
+            Seconds = 25, Spoils = true,
         },
         new("sparse file", "claims a file of 10 TB", r => Has(r, "refused") ? "refused at the file system's limit" : Has(r, "made") ? "takes no space until it is written, and then the disk's" : "")
         {
-            Shell = "truncate -s 10T $HOME/sparse && echo made || echo refused", Python = "try:\n    f = open('sparse', 'wb'); f.truncate(10 << 40); print('made')\nexcept OSError: print('refused')", Tidy = "rm -f $HOME/sparse",
+            Shell = "truncate -s 10T $HOME/sparse && echo made || echo refused", Python = "try:\n    f = open('sparse', 'wb'); f.truncate(10 << 40); print('made')\nexcept OSError: print('refused')", Spoils = true,
         },
 
         // The agent.
@@ -81,7 +81,7 @@ internal static class AllAttacks
         // The kernel.
         new("mount and namespaces", "mounts over the system, makes namespaces of its own and mounts there", _ => "refused, or in the guest's own kernel")
         {
-            Shell = "mount -t tmpfs sandbox-attack /mnt 2>&1; mount --bind /proc /mnt 2>&1; unshare -Urmpf --mount-proc sh -c 'mount -t tmpfs sandbox-attack /mnt' 2>&1; true", User = "root", Tidy = "umount /mnt 2>/dev/null; umount /mnt 2>/dev/null; true",
+            Shell = "mount -t tmpfs sandbox-attack /mnt 2>&1; mount --bind /proc /mnt 2>&1; unshare -Urmpf --mount-proc sh -c 'mount -t tmpfs sandbox-attack /mnt' 2>&1; true", User = "root", Spoils = true,
         },
         new("/proc and /sys", "writes to the kernel's switches as root", _ => "refused, or in the guest's own kernel")
         {
@@ -89,7 +89,7 @@ internal static class AllAttacks
         },
         new("device nodes", "makes nodes of the host's disks and memory and searches them for another's secret", r => Has(r, "found") ? "" : "no node, or nothing of the host behind it")
         {
-            Shell = "cd /tmp; mknod sda b 8 0; mknod vda b 254 0; for d in sda vda /dev/sda /dev/vda; do timeout 3 head -c 50000000 $d | grep -c $MARK | grep -qv '^0' && echo found; done 2>/dev/null; true", User = "root", Tidy = "rm -f /tmp/sda /tmp/vda",
+            Shell = "cd /tmp; mknod sda b 8 0; mknod vda b 254 0; for d in sda vda /dev/sda /dev/vda; do timeout 3 head -c 50000000 $d | grep -c $MARK | grep -qv '^0' && echo found; done 2>/dev/null; true", User = "root",
         },
         new("kernel modules", "loads a module as root", r => Has(r, "finit done") || Has(r, "init done") ? "in the guest's own kernel" : "refused")
         {
@@ -101,14 +101,14 @@ internal static class AllAttacks
         },
         new("setuid", "makes a set-user-id shell and runs it", r => Has(r, "\n0\n") || r.Stdout.StartsWith("0\n", StringComparison.Ordinal) ? "" : "stays who it is")
         {
-            Shell = "cp /bin/bash /tmp/suid; chmod 4755 /tmp/suid; /tmp/suid -p -c 'id -u'; find / -xdev -perm -4000 -user root -type f 2>/dev/null | head -3 | while read f; do $f -c 'id -u' </dev/null 2>/dev/null; done; true", Tidy = "rm -f /tmp/suid",
+            Shell = "cp /bin/bash /tmp/suid; chmod 4755 /tmp/suid; /tmp/suid -p -c 'id -u'; find /bin/ /usr/bin /usr/sbin -perm -4000 -user root -type f 2>/dev/null | head -3 | while read f; do $f -c 'id -u' </dev/null 2>/dev/null; done; true",
         },
         new("core dumps", "dies with a core, with the limit lifted", r => r.Exited.Signal == 11 || r.Exited.ExitCode is 139 ? "no core on the host" : "")
         {
             Shell = "ulimit -c unlimited; cd /tmp; kill -SEGV $$",
         },
         new("clock", "sets the clock to the year 2000, as root", _ => "refused, or the guest's own clock") { Shell = "date -s 2000-01-01; true", User = "root" },
-        new("rm -rf /", "removes everything it can, as root", _ => "its own layer only: the image is read-only") { Shell = "rm -rf --no-preserve-root / 2>/dev/null; true", User = "root", Seconds = 60 },
+        new("rm -rf /", "removes everything it can, as root", _ => "its own layer only: the image is read-only") { Shell = "rm -rf --no-preserve-root / 2>/dev/null; true", User = "root", Seconds = 15, Spoils = true },
 
         // Others.
         new("raw sockets", "sends raw packets, as root", r => Has(r, "sent") ? "" : "refused, or there is no interface")

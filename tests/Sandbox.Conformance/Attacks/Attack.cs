@@ -23,6 +23,6 @@ internal sealed record Attack(string Name, string Tries, Func<Ran, string> Conta
     /// <summary>After so long it is ended.</summary>
     public int Seconds { get; init; } = 20;
 
-    /// <summary>What the shell runs when it is over, so that the next attack finds the machine as it was.</summary>
-    public string? Tidy { get; init; }
+    /// <summary>It leaves a machine that the next attack could do nothing in.</summary>
+    public bool Spoils { get; init; }
 }

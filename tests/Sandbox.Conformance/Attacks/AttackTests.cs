@@ -92,7 +92,7 @@ public sealed class AttackTests(Subjects subjects) : ConformanceTest(subjects)
         await execution.SignalAsync(9, Ct);
         Assert.InRange(bytes, 1, Window + 65_536);
         subject.Findings.Attacks["endless output"] = "held back at the window until somebody reads";
-        Assert.True(await IsAliveAsync(subject, vm));
+        Assert.Empty(await StateAsync(subject, vm));
     }
 
     [Theory, ClassData(typeof(Matrix))]
@@ -137,7 +137,7 @@ public sealed class AttackTests(Subjects subjects) : ConformanceTest(subjects)
 
         Assert.Empty(host.Changes());
         subject.Findings.Attacks["symlinks and races on file calls"] = "the user's own rights, never the host's files";
-        Assert.True(await IsAliveAsync(subject, vm));
+        Assert.Empty(await StateAsync(subject, vm));
     }
 
     private string _last = "";
@@ -156,26 +156,20 @@ public sealed class AttackTests(Subjects subjects) : ConformanceTest(subjects)
             _last = e.Message;
         }
 
-        var ended = vm.Exited.IsCompleted || vm.Guest.Closed.IsCompleted;
-        if (!ended && attack.Tidy is { } tidy && subject.Can.Processes)
+        _last = $"exit {ran.Exited}, stdout {Start(ran.Stdout)}, stderr {Start(ran.Stderr)}";
+        var state = await StateAsync(subject, vm);
+        if (state.Length > 0 || attack.Spoils)
         {
-            await IgnoreAsync(ShellAsync(vm, tidy, user: "root"));
-        }
-        else if (!ended && attack.Tidy is not null)
-        {
-            // No shell to tidy up with: a machine of its own for the next.
             await vm.DisposeAsync();
         }
 
-        _last = ended ? "" : $"exit {ran.Exited}, stdout {Start(ran.Stdout)}, stderr {Start(ran.Stderr)}";
-        if (ended || !await IsAliveAsync(subject, vm))
+        if (attack.OwnKernelOnly is { } word && subject.Can.Boundary != TrustBoundary.VirtualMachine && ran.Stdout.Contains(word, StringComparison.Ordinal))
         {
-            var why = vm.Exited.IsCompleted ? (await vm.Exited).Reason : vm.Guest.Closed.IsCompleted ? await vm.Guest.Closed : "";
-            return attack.Tidy is not null && vm.Exited.IsCompleted && !subject.Can.Processes ? attack.Contained(ran) : why.Length == 0 ? "" : "its session ended: " + why;
+            // What a virtual machine may do in a kernel of its own, nothing else may.
+            return "";
         }
 
-        // What a virtual machine may do in a kernel of its own, nothing else may.
-        return attack.OwnKernelOnly is { } word && subject.Can.Boundary != TrustBoundary.VirtualMachine && ran.Stdout.Contains(word, StringComparison.Ordinal) ? "" : attack.Contained(ran);
+        return state.Length == 0 || attack.Spoils ? attack.Contained(ran) + (state.Length > 0 ? "; " + state : "") : state;
     }
 
     private static async Task<Ran> RunAsync(Subject subject, IMicroVm vm, Attack attack, HostState host)
@@ -202,29 +196,27 @@ public sealed class AttackTests(Subjects subjects) : ConformanceTest(subjects)
     /// <summary>The secret must not be found in the attacker's own environment: it is put together from two halves when it is used.</summary>
     private static string Hidden(string shell, string mark) => $"a={mark[..16]}; b={mark[16..]}; {shell.Replace("$MARK", "$a\"$b\"", StringComparison.Ordinal)}";
 
-    /// <summary>Whether it answers; if not, waits until the host knows that it is lost.</summary>
-    private static async Task<bool> IsAliveAsync(Subject subject, IMicroVm vm)
+    /// <summary>Nothing if the machine is as usable as before; else what its owner is told. A machine that neither answers nor is known to be lost fails the test.</summary>
+    private static async Task<string> StateAsync(Subject subject, IMicroVm vm)
     {
         try
         {
-            await WriteAsync(vm, "alive", [1]).WaitAsync(TimeSpan.FromSeconds(30), Ct);
+            await WriteAsync(vm, "alive", [1]).WaitAsync(Truth, Ct);
             if (subject.Can.Processes)
             {
-                Assert.Equal("alive\n", (await ShellAsync(vm, "echo alive").WaitAsync(TimeSpan.FromSeconds(30), Ct)).Stdout);
+                Assert.Equal("alive\n", (await ShellAsync(vm, "echo alive").WaitAsync(Truth, Ct)).Stdout);
             }
 
-            return true;
+            return "";
         }
-        catch (Exception e) when (e is GuestException or GuestUnavailableException or TimeoutException or Xunit.Sdk.EqualException)
+        catch (GuestException e)
         {
-            var lost = await Task.WhenAny(vm.Exited, vm.Guest.Closed, Task.Delay(Truth, Ct));
-            if (!vm.Exited.IsCompleted && lost != vm.Guest.Closed)
-            {
-                // It answers, and can do nothing any more: its owner sees that, and may end it.
-                await vm.DisposeAsync();
-            }
-
-            return false;
+            return "afterwards the session says: " + e.Message;
+        }
+        catch (GuestUnavailableException e)
+        {
+            await Task.WhenAny(vm.Exited, vm.Guest.Closed).WaitAsync(Truth, Ct);
+            return "the session ended: " + (vm.Exited.IsCompleted ? (await vm.Exited).Reason : e.Message);
         }
     }
 
@@ -237,18 +229,6 @@ public sealed class AttackTests(Subjects subjects) : ConformanceTest(subjects)
         catch (Exception e) when (e is GuestException or GuestUnavailableException or TimeoutException)
         {
             return false;
-        }
-    }
-
-    private static async Task IgnoreAsync(Task task)
-    {
-        try
-        {
-            await task.WaitAsync(TimeSpan.FromMinutes(1), Ct);
-        }
-        catch (Exception e) when (e is GuestException or GuestUnavailableException or TimeoutException)
-        {
-            // Judged afterwards.
         }
     }
 
