@@ -19,7 +19,7 @@ HOST_PACKAGES=(
     clang lld zlib1g-dev util-linux ca-certificates
 )
 # What the tests need besides: real Redis, real PostgreSQL, the interpreters the guest agent drives.
-TEST_PACKAGES=(redis-server postgresql ipython3 python3-matplotlib runc crun)
+TEST_PACKAGES=(curl redis-server postgresql ipython3 python3-matplotlib runc crun)
 
 say() { printf '==> %s\n' "$*" >&2; }
 

@@ -63,9 +63,6 @@ public sealed record HostBackend
     /// <summary>What an operator must know.</summary>
     [Id(5)] public IReadOnlyList<string> Warnings { get; init; } = [];
 
-    /// <summary>The boundary is a hypervisor or emulator, not the host's kernel.</summary>
-    [Id(6)] public bool HardwareIsolation { get; init; }
-
     /// <summary>It is still being tried out; whether it is usable is not known yet.</summary>
     [Id(7)] public bool Probing { get; init; }
 
@@ -89,6 +86,9 @@ public sealed record HostBackend
 
     /// <summary>It can hand a device of the host (a GPU) to a machine.</summary>
     [Id(14)] public bool Devices { get; init; }
+
+    /// <summary>What stands between a session's code and the host.</summary>
+    [Id(16)] public IsolationBoundary Boundary { get; init; }
 
     /// <summary>Kind of images it starts, see <see cref="HostReport.TemplateKinds"/>.</summary>
     [Id(15)] public string ImageKind { get; init; } = "linux";
@@ -127,6 +127,9 @@ public sealed record PlacementRequest
 
     /// <summary>Hosts that were tried already.</summary>
     [Id(6)] public IReadOnlyList<string> Excluded { get; init; } = [];
+
+    /// <summary>What else the session needs of its isolation.</summary>
+    [Id(7)] public SessionNeeds Needs { get; init; } = SessionNeeds.Nothing;
 }
 
 /// <summary>Where a session shall run.</summary>

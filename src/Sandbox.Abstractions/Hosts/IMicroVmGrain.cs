@@ -196,6 +196,9 @@ public sealed record MicroVmStarted
     /// <summary>Executions whose logs were taken out of the snapshot.</summary>
     [Id(6)] public IReadOnlyList<string> ImportedLogs { get; init; } = [];
 
-    /// <summary>The machine can be saved with its memory.</summary>
+    /// <summary>The machine can be saved, with its memory unless <see cref="DiskOnly"/>.</summary>
     [Id(7)] public bool CanSave { get; init; }
+
+    /// <summary>What is saved of it is its disk alone: whatever runs in it ends with a pause.</summary>
+    [Id(8)] public bool DiskOnly { get; init; }
 }

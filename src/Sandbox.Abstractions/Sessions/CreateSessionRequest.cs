@@ -59,4 +59,7 @@ public sealed record CreateSessionRequest
     /// It is a saved state and never runs: paused from the beginning, there for others to be made from, with checkpoints of its own that outlive the session it was made <see cref="From"/>. Needs <see cref="From"/>.
     /// </summary>
     [Id(15)] public bool Sealed { get; init; }
+
+    /// <summary>What it needs of its isolation. With <see cref="From"/> it adds to what the checkpoint's session needed.</summary>
+    [Id(16)] public SessionNeeds Needs { get; init; } = SessionNeeds.Nothing;
 }

@@ -54,6 +54,7 @@ internal sealed class PrivateServer : IAsyncDisposable
             ["dataDirectory"] = directory,
             ["imageRoot"] = context.ImageRoot,
             ["accelerator"] = context.Accelerator,
+            ["backends"] = "qemu",
             ["urls"] = "http://127.0.0.1:0",
             ["development"] = "true",
             ["maxMicroVms"] = "64",

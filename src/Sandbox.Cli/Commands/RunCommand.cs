@@ -51,7 +51,7 @@ internal static class RunCommand
             var plan = Plan(parsed.GetValue(code), words, parsed.GetValue(language), parsed.GetValue(with) ?? []);
             var limit = parsed.GetValue(timeout) is { } text ? Sizes.ParseDuration(text) ?? throw new UserException($"--timeout '{text}': write for example 90s or 5m", ExitCodes.Usage) : (TimeSpan?)null;
             var kept = parsed.GetValue(keep) || parsed.GetValue(session) is not null;
-            await using var place = await PlaceAsync(parsed, server, parsed.GetValue(data), kept, cancellationToken);
+            await using var place = await PlaceAsync(parsed, server, parsed.GetValue(data), sizes.Backend(parsed), kept, cancellationToken);
             using var api = place.Api;
             var clock = Stopwatch.StartNew();
             var id = parsed.GetValue(session) ?? await CreateAsync(api, sizes.ToBody(parsed), parsed.GetValue(verbose) ? say : null, cancellationToken);
@@ -101,7 +101,7 @@ internal static class RunCommand
             : throw new UserException($"{file}: there is no such file", ExitCodes.Usage);
     }
 
-    private static async Task<Place> PlaceAsync(ParseResult parsed, ServerOption server, string? data, bool kept, CancellationToken cancellationToken)
+    private static async Task<Place> PlaceAsync(ParseResult parsed, ServerOption server, string? data, string? backend, bool kept, CancellationToken cancellationToken)
     {
         if (server.Named(parsed) is { } named)
         {
@@ -114,6 +114,12 @@ internal static class RunCommand
         }
 
         var flags = data is null ? [] : new Dictionary<string, string> { ["dataDirectory"] = data };
+        if (backend is not null || Environment.GetEnvironmentVariable("SANDBOX_BACKENDS") is null)
+        {
+            // Trying out others would only take time from the one that is used.
+            flags["backends"] = backend ?? "qemu";
+        }
+
         if (!kept)
         {
             // Its session ends with it.

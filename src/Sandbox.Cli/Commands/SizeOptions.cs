@@ -8,6 +8,8 @@ namespace Sandbox.Cli.Commands;
 internal sealed class SizeOptions
 {
     private readonly Option<string> _template = new("--template") { Description = "Template", HelpName = "NAME", DefaultValueFactory = _ => "python" };
+    private readonly Option<string?> _backend = new("--backend") { Description = "How it is isolated: qemu, firecracker, gvisor, wasm, oci; default: the strongest that works on a host", HelpName = "NAME" };
+    private readonly Option<bool> _trusted = new("--trusted") { Description = "The code is yours: allow backends that share the host's kernel (oci)" };
     private readonly Option<int?> _cpus = new("--cpus") { Description = "Virtual CPUs", HelpName = "N" };
     private readonly Option<string?> _memory = new("--memory") { Description = "Memory: 512, 512M, 2G", HelpName = "SIZE" };
     private readonly Option<string?> _disk = new("--disk") { Description = "Writable disk: 512M, 4G", HelpName = "SIZE" };
@@ -15,11 +17,14 @@ internal sealed class SizeOptions
 
     public void AddTo(Command command)
     {
-        foreach (var option in (Option[])[_template, _cpus, _memory, _disk, _env])
+        foreach (var option in (Option[])[_template, _backend, _trusted, _cpus, _memory, _disk, _env])
         {
             command.Options.Add(option);
         }
     }
+
+    /// <summary>The backend that was asked for.</summary>
+    public string? Backend(ParseResult parsed) => parsed.GetValue(_backend);
 
     /// <summary>Body of the create call.</summary>
     public JsonObject ToBody(ParseResult parsed)
@@ -29,6 +34,16 @@ internal sealed class SizeOptions
         {
             // The default is the server's too, and a session that begins with a checkpoint may name none.
             body["template"] = parsed.GetValue(_template);
+        }
+
+        if (parsed.GetValue(_backend) is { } backend)
+        {
+            body["backend"] = backend;
+        }
+
+        if (parsed.GetValue(_trusted))
+        {
+            body["untrusted"] = false;
         }
 
         if (parsed.GetValue(_cpus) is { } cpus)

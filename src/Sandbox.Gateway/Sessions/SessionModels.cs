@@ -38,6 +38,8 @@ internal sealed record CreateSessionBody
 
     public bool? Sealed { get; init; }
 
+    public SessionNeedsBody? Needs { get; init; }
+
     public CreateSessionRequest ToRequest() => new()
     {
         Template = Template ?? CreateSessionRequest.DefaultTemplate,
@@ -56,6 +58,7 @@ internal sealed record CreateSessionBody
         RunLimit = RunLimitSeconds,
         WakeOnCall = WakeOnCall ?? true,
         Sealed = Sealed ?? false,
+        Needs = Needs?.ToNeeds() ?? SessionNeeds.Nothing,
     };
 
     /// <summary>The grain cannot tell a template that was named from the default, so what a checkpoint brings along is refused here.</summary>
@@ -72,6 +75,29 @@ internal sealed record CreateSessionBody
             : From.ToReference();
     }
 }
+
+/// <summary>What a session needs of its isolation.</summary>
+internal sealed record SessionNeedsBody
+{
+    public bool? MemorySnapshot { get; init; }
+
+    public bool? Network { get; init; }
+
+    public IsolationBoundary? Boundary { get; init; }
+
+    public IReadOnlyList<DeviceNeedBody>? Devices { get; init; }
+
+    public SessionNeeds ToNeeds() => new()
+    {
+        MemorySnapshot = MemorySnapshot ?? false,
+        Network = Network ?? false,
+        Boundary = Boundary,
+        Devices = [.. (Devices ?? []).Select(d => new DeviceNeed(d?.Kind ?? "", d?.Count ?? 1))],
+    };
+}
+
+/// <summary>Devices of one kind.</summary>
+internal sealed record DeviceNeedBody(string? Kind, int? Count);
 
 /// <summary>The checkpoint that a session begins with.</summary>
 internal sealed record CheckpointReferenceBody

@@ -38,9 +38,10 @@ internal static class PlacementPolicy
                 $"No host can take a session of template '{request.Template}' with {request.MemoryMiB} MiB ({looked}).");
         }
 
-        // The preferred host first, then hardware virtualisation, then one with a warm machine, then the most free memory; ids break ties, so that the choice can be repeated.
+        // The preferred host first, then the strongest boundary, then hardware virtualisation, then one with a warm machine, then the most free memory; ids break ties, so that the choice can be repeated.
         var (chosen, use) = fitting
             .OrderByDescending(f => f.Host.HostId == request.PreferredHost)
+            .ThenByDescending(f => f.Backend.Boundary)
             .ThenByDescending(f => f.Backend.Accelerator == "kvm")
             .ThenByDescending(f => f.Host.Warm.GetValueOrDefault(request.Template) > 0)
             .ThenByDescending(f => f.Host.MemoryMiB - f.Host.MemoryLeasedMiB)
@@ -78,22 +79,10 @@ internal static class PlacementPolicy
             return $"it does not have template '{request.Template}'";
         }
 
-        var named = host.Backends.Where(b => request.Backend is null || b.Name == request.Backend).ToList();
-        if (named.Count == 0)
+        (backend, var refusal) = BackendMatch.Choose(request, host);
+        if (backend is null)
         {
-            return request.Backend is null ? "it has no isolation backend" : $"it has no backend '{request.Backend}'";
-        }
-
-        var usable = named.Where(b => b.Usable).ToList();
-        if (usable.Count == 0)
-        {
-            return string.Join(", ", named.Select(b => $"backend {b.Name} is not usable ({b.Reason})"));
-        }
-
-        backend = usable.Find(b => b.HardwareIsolation) ?? usable[0];
-        if (request.Untrusted && !backend.HardwareIsolation)
-        {
-            return $"backend {backend.Name} shares the host's kernel, and the session's code is untrusted";
+            return refusal;
         }
 
         if (host.MicroVms >= host.MaxMicroVms)

@@ -201,6 +201,7 @@ internal sealed partial class SessionGrain
                 Resume = null,
                 ToBeWoken = false,
                 CanSave = started.CanSave,
+                DiskOnly = started.DiskOnly,
                 Accelerator = started.Accelerator,
                 StartMethod = started.Method,
                 StartDuration = now - (expected == SessionState.Creating ? d.CreatedAt : d.StateChangedAt),
@@ -298,6 +299,7 @@ internal sealed partial class SessionGrain
         MemoryMiB = d.MemoryMiB,
         Backend = d.RequestedBackend,
         Untrusted = d.Untrusted,
+        Needs = d.Needs,
     };
 
     private static MicroVmStart StartOf(SessionDocument d) => new()

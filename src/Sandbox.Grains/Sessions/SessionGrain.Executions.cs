@@ -163,7 +163,7 @@ internal sealed partial class SessionGrain
     {
         try
         {
-            await _executions.ChangeAsync(e => e.Id == running.Id ? running : e);
+            await _executions.BegunAsync(running);
         }
         finally
         {

@@ -156,12 +156,21 @@ internal sealed partial class SessionGrain
             // Where the checkpoint's memory may still be at hand.
             HostId = session.HostId,
             Untrusted = session.Untrusted || request.Untrusted,
+            Needs = Both(session.Needs, request.Needs),
             Origin = new SessionOrigin(from.SessionId, from.CheckpointId, checkpoint.CreatedAt),
             Checkpoints = [origin],
             LastCheckpoint = 1,
             Resume = new ResumePoint { CheckpointId = origin.Id, CopyOf = from.CheckpointId, Siblings = ForkContext.Siblings },
         };
     }
+
+    private static SessionNeeds Both(SessionNeeds session, SessionNeeds request) => session with
+    {
+        MemorySnapshot = session.MemorySnapshot || request.MemorySnapshot,
+        Network = session.Network || request.Network,
+        Boundary = (IsolationBoundary?)Math.Max((int)(session.Boundary ?? 0), (int)(request.Boundary ?? 0)) is { } most and not IsolationBoundary.None ? most : null,
+        Devices = request.Devices.Count > 0 ? request.Devices : session.Devices,
+    };
 
     private static void RefuseOther(string field, bool same)
     {

@@ -50,6 +50,7 @@ internal sealed partial class SessionGrain
             Policy = request.Checkpoints,
             Metadata = new(request.Metadata, StringComparer.Ordinal),
             Untrusted = request.Untrusted,
+            Needs = request.Needs,
             Keys = Idempotency.Add([], idempotencyKey, "create", fingerprint),
         };
         var document = request.From is { } from ? await SeededAsync(made, request, from) : await TemplatedAsync(made, request);

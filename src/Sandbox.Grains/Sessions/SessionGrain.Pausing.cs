@@ -253,7 +253,7 @@ internal sealed partial class SessionGrain
         {
             throw new SandboxException(
                 SandboxErrorCode.Unsupported,
-                $"Session '{Id}' cannot be saved with its memory: " + (_snapshots is null ? "the server has no snapshot store." : $"its backend '{d.Backend}' has no memory snapshots."));
+                $"Session '{Id}' cannot be saved: " + (_snapshots is null ? "the server has no snapshot store." : $"its backend '{d.Backend}' has no snapshots."));
         }
     }
 
@@ -270,8 +270,9 @@ internal sealed partial class SessionGrain
         Stopped = saved.Stopped,
         Duration = saved.Duration,
         Contexts = ContextsOf(d),
-        Executions = [.. saved.Executions.Select(_executions.Find).OfType<ExecutionInfo>()],
+        Executions = d.DiskOnly ? [] : [.. saved.Executions.Select(_executions.Find).OfType<ExecutionInfo>()],
     };
 
-    private static List<ContextDocument> ContextsOf(SessionDocument d) => d.Contexts.ConvertAll(c => c with { Generation = c.Generation == d.Generation ? 1 : 0 });
+    /// <summary>Generation 0: it is not in what was saved, and made again when it is next used.</summary>
+    private static List<ContextDocument> ContextsOf(SessionDocument d) => d.Contexts.ConvertAll(c => c with { Generation = c.Generation == d.Generation && !d.DiskOnly ? 1 : 0 });
 }

@@ -28,7 +28,12 @@ public sealed record TemplateImage
     public required string Version { get; init; }
 
     /// <summary>What it is made of, and so which backends can start it; see <see cref="Backends.IIsolationBackend.ImageKind"/>.</summary>
-    public string Kind { get; init; } = LinuxKind;
+    public string Kind
+    {
+        // Manifests from before there were kinds do not have it, and generated readers set what is missing to null.
+        get => string.IsNullOrEmpty(field) ? LinuxKind : field;
+        init;
+    } = LinuxKind;
 
     /// <summary>When the build finished (UTC).</summary>
     public required DateTimeOffset BuiltAt { get; init; }

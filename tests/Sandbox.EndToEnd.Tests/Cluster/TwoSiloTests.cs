@@ -20,7 +20,7 @@ public sealed class TwoSiloTests
         Assert.NotEqual(0, unmigrated.ExitCode);
         Assert.Contains("sandbox db migrate", unmigrated.Stderr, StringComparison.Ordinal);
 
-        var cluster = await ClusterAsync(postgres, redis);
+        var cluster = await ClusterArguments.MakeAsync(postgres, redis);
         await using var a = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-a"]);
         await using var b = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-b"]);
         await b.Api.UntilHostsAsync(hosts => hosts.Count == 2, TimeSpan.FromSeconds(30));
@@ -69,7 +69,7 @@ public sealed class TwoSiloTests
     {
         await using var postgres = await PostgresServer.StartAsync();
         await using var redis = await RedisServer.StartAsync();
-        var cluster = await ClusterAsync(postgres, redis);
+        var cluster = await ClusterArguments.MakeAsync(postgres, redis);
         await using var a = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-a"]);
         var paused = Text(await a.Api.CreateSessionAsync(), "id");
         var live = Text(await a.Api.CreateSessionAsync(new JsonObject { ["checkpoints"] = new JsonObject { ["afterEachExecution"] = true } }), "id");
@@ -122,18 +122,6 @@ public sealed class TwoSiloTests
     private static Dictionary<string, string> Nothing => [];
 
     /// <summary>Prepares the database, and names what the servers of one cluster have in common.</summary>
-    private static async Task<string[]> ClusterAsync(PostgresServer postgres, RedisServer redis)
-    {
-        var migrated = await CommandLine.RunAsync(Nothing, "/tmp", "db", "migrate", "--connection", postgres.ConnectionString);
-        Assert.True(migrated.ExitCode == 0, migrated.Stderr);
-        var shared = Directory.CreateTempSubdirectory("sandbox-e2e-shared-").FullName;
-        return
-        [
-            "--redis", redis.ConnectionString, "--postgres", postgres.ConnectionString, "--max-memory", "4096", "--warm-pool", "0",
-            "--snapshots", Path.Combine(shared, "snapshots"), "--snapshot-key", Path.Combine(shared, "key"),
-        ];
-    }
-
     /// <summary>While a cluster gets over a death, calls may fail for some seconds; they must not fail for long.</summary>
     private static async Task<T> EventuallyAsync<T>(Func<Task<T>> call)
     {

@@ -6,9 +6,13 @@ namespace Sandbox.EndToEnd.Tests.Harness;
 /// <summary>Runs the <c>sandbox</c> program to its end, as a shell would.</summary>
 public static class CommandLine
 {
-    public static async Task<CommandResult> RunAsync(IReadOnlyDictionary<string, string> environment, string directory, params string[] arguments)
+    public static Task<CommandResult> RunAsync(IReadOnlyDictionary<string, string> environment, string directory, params string[] arguments) =>
+        RunProgramAsync(SandboxServer.Program, environment, directory, arguments);
+
+    /// <summary>Runs another program, in the same way.</summary>
+    public static async Task<CommandResult> RunProgramAsync(string program, IReadOnlyDictionary<string, string> environment, string directory, params string[] arguments)
     {
-        var start = new ProcessStartInfo(SandboxServer.Program)
+        var start = new ProcessStartInfo(program)
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -37,7 +41,7 @@ public static class CommandLine
         catch (OperationCanceledException)
         {
             process.Kill(entireProcessTree: true);
-            throw new TimeoutException($"sandbox {string.Join(' ', arguments)} did not end in five minutes.");
+            throw new TimeoutException($"{program} {string.Join(' ', arguments)} did not end in five minutes.");
         }
 
         return new CommandResult(process.ExitCode, await stdout, await stderr);

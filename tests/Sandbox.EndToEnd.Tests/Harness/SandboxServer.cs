@@ -31,6 +31,9 @@ public sealed class SandboxServer : IAsyncDisposable
 
     public Uri Url { get; }
 
+    /// <summary>A second address that it listens on, for example one with TLS; set before it is started.</summary>
+    public string SecondUrl { get; init; } = "";
+
     public HttpClient Http { get; }
 
     public SandboxApi Api { get; }
@@ -52,8 +55,11 @@ public sealed class SandboxServer : IAsyncDisposable
     public static string Program { get; } = Path.Combine(AppContext.BaseDirectory, "sandbox");
 
     /// <summary>One that is not started yet.</summary>
-    public static SandboxServer Prepare(string? dataDirectory = null, params string[] arguments) => new(
-        dataDirectory ?? Directory.CreateTempSubdirectory("sandbox-e2e-").FullName, dataDirectory is null, Loopback.FreePort(), arguments);
+    public static SandboxServer Prepare(string? dataDirectory = null, params string[] arguments) => PrepareAt("", dataDirectory, arguments);
+
+    /// <summary>One that listens on a second address, too.</summary>
+    public static SandboxServer PrepareAt(string secondUrl, string? dataDirectory = null, params string[] arguments) => new(
+        dataDirectory ?? Directory.CreateTempSubdirectory("sandbox-e2e-").FullName, dataDirectory is null, Loopback.FreePort(), arguments) { SecondUrl = secondUrl };
 
     public static async Task<SandboxServer> StartAsync(string? dataDirectory = null, params string[] arguments)
     {
@@ -82,11 +88,13 @@ public sealed class SandboxServer : IAsyncDisposable
     public void Launch()
     {
         var start = new ProcessStartInfo(Program) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
-        foreach (var argument in (string[])["serve", .. _arguments.Contains("--bootstrap-key") ? (string[])[] : ["--dev"], "--urls", Url.ToString().TrimEnd('/'), "--data", DataDirectory, .. _arguments])
+        foreach (var argument in (string[])["serve", .. _arguments.Contains("--bootstrap-key") ? (string[])[] : ["--dev"], "--urls", Url.ToString().TrimEnd('/') + (SecondUrl.Length > 0 ? ";" + SecondUrl : ""), "--data", DataDirectory, .. _arguments])
         {
             start.ArgumentList.Add(argument);
         }
 
+        // Trying out every backend at every start would cost more than most tests; those that want others name them.
+        start.Environment.TryAdd("SANDBOX_BACKENDS", "qemu");
         _process = Process.Start(start)!;
         _process.OutputDataReceived += (_, e) => Append(e.Data);
         _process.ErrorDataReceived += (_, e) => Append(e.Data);

@@ -154,6 +154,8 @@ internal sealed partial class HostRuntime
         }
     }
 
+    private const string DiskOnlyWarning = "a pause, checkpoint or fork of this session keeps its files only: its backend saves no memory, so whatever runs ends, and contexts begin anew";
+
     private async Task<MicroVmStarted> BootAsync(LiveMicroVm machine, CancellationToken cancellationToken)
     {
         var start = machine.Start;
@@ -205,10 +207,11 @@ internal sealed partial class HostRuntime
             Accelerator = report.Accelerator,
             Duration = report.Duration,
             DiskExisted = diskExisted,
-            Warnings = verdict.Warnings,
+            Warnings = backend.Capabilities is { DiskSnapshot: true, MemorySnapshot: false } ? [.. verdict.Warnings, DiskOnlyWarning] : verdict.Warnings,
             Executions = restored.Executions,
             ImportedLogs = restored.ImportedLogs,
-            CanSave = backend.Capabilities.MemorySnapshot && _snapshots is not null,
+            CanSave = backend.Capabilities.DiskSnapshot && _snapshots is not null,
+            DiskOnly = !backend.Capabilities.MemorySnapshot,
         };
     }
 

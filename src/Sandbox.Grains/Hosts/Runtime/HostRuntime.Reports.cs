@@ -47,7 +47,7 @@ internal sealed partial class HostRuntime
             Reason = verdict.Reason,
             Version = verdict.Version,
             Warnings = verdict.Warnings,
-            HardwareIsolation = backend.Capabilities.Boundary == TrustBoundary.VirtualMachine,
+            Boundary = (IsolationBoundary)backend.Capabilities.Boundary,
             TakesUntrusted = backend.Capabilities.TakesUntrusted,
             DiskSnapshot = backend.Capabilities.DiskSnapshot && _snapshots is not null,
             Fork = backend.Capabilities.Fork && _snapshots is not null,

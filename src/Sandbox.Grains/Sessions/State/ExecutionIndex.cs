@@ -81,6 +81,13 @@ internal sealed class ExecutionIndex(Durable<ExecutionsDocument> recent, Durable
         }
     }
 
+    /// <summary>Notes that an execution runs. Its end may have been noted first: that stays, and only the process id is added.</summary>
+    public Task BegunAsync(ExecutionInfo running) => recent.UpdateAsync(d =>
+    {
+        var next = d.Entries.ConvertAll(e => e.Id != running.Id ? e : e.State == ExecutionState.Ended ? e with { Pid = running.Pid } : running);
+        return next.SequenceEqual(d.Entries) ? d : d with { Entries = next };
+    });
+
     public async Task ClearAsync()
     {
         // A crash between the two writes of a move leaves an archive that nothing points to.

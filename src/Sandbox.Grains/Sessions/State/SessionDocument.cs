@@ -95,7 +95,7 @@ internal sealed record SessionDocument
 
     [Id(39)] public SessionOrigin? Origin { get; init; }
 
-    /// <summary>Its machine can be saved with its memory.</summary>
+    /// <summary>Its machine can be saved, with its memory unless <see cref="DiskOnly"/>.</summary>
     [Id(40)] public bool CanSave { get; init; }
 
     /// <summary>It has ended and is out of its tenant's index.</summary>
@@ -113,6 +113,11 @@ internal sealed record SessionDocument
 
     /// <summary>Paused by its host, not by its owner: it is woken by any call, and by itself if something was running in it.</summary>
     [Id(46)] public bool ToBeWoken { get; init; }
+
+    /// <summary>What is saved of its machine is the disk alone.</summary>
+    [Id(47)] public bool DiskOnly { get; init; }
+
+    [Id(48)] public SessionNeeds Needs { get; init; } = SessionNeeds.Nothing;
 
     public DateTimeOffset ExpiresAt => CreatedAt + MaxLifetime;
 

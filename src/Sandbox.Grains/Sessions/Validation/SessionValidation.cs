@@ -9,6 +9,8 @@ internal static partial class SessionValidation
 {
     private static readonly TimeSpan Second = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan ShortestCheckpointPeriod = TimeSpan.FromSeconds(10);
+    private const int MaxDevices = 16;
+
     private static readonly TimeSpan LongestCheckpointPeriod = TimeSpan.FromDays(1);
 
     public static void Check(CreateSessionRequest request, SessionOptions options)
@@ -24,6 +26,7 @@ internal static partial class SessionValidation
             throw SandboxException.Invalid("backend", "A backend's name has 1 to 40 lower-case letters, digits and hyphens.");
         }
 
+        CheckNeeds(request.Needs);
         CheckRange("vcpus", request.Vcpus, 1, Math.Min(32, options.MaxVcpus), "vCPUs");
         CheckRange("memoryMiB", request.MemoryMiB, 128, Math.Min(65536, options.MaxMemoryMiB), "MiB of memory");
         CheckRange("diskMiB", request.DiskMiB, 64, Math.Min(1048576, options.MaxDiskMiB), "MiB of disk");
@@ -40,6 +43,29 @@ internal static partial class SessionValidation
         if (request.From is { } from && !(SandboxIds.IsSession(from.SessionId) && SandboxIds.IsCheckpoint(from.CheckpointId)))
         {
             throw SandboxException.Invalid("from", "'from' names a session and a checkpoint of it: {\"sessionId\": \"ses_…\", \"checkpointId\": \"chk_…\"}.");
+        }
+    }
+
+    private static void CheckNeeds(SessionNeeds? needs)
+    {
+        if (needs is null)
+        {
+            throw SandboxException.Invalid("needs", "What the session needs may be left out, but not null.");
+        }
+
+        if (needs.Boundary is { } boundary && !Enum.IsDefined(boundary))
+        {
+            throw SandboxException.Invalid("needs.boundary", "A boundary is one of 'hostKernel', 'webAssembly', 'userSpaceKernel', 'virtualMachine'.");
+        }
+
+        if (needs.Devices is null || needs.Devices.Any(d => d is null || !DeviceKind().IsMatch(d.Kind ?? "")))
+        {
+            throw SandboxException.Invalid("needs.devices", "A device is named by a kind ('gpu', 'npu') or by PCI vendor and device ('10de:2684').");
+        }
+
+        if (needs.Devices.Any(d => d.Count < 1) || needs.Devices.Sum(d => (long)d.Count) > MaxDevices)
+        {
+            throw SandboxException.Invalid("needs.devices", $"A session may have 1 to {MaxDevices} devices.");
         }
     }
 
@@ -158,4 +184,7 @@ internal static partial class SessionValidation
 
     [GeneratedRegex(@"\A[a-z][a-z0-9-]{0,39}\z")]
     private static partial Regex BackendName();
+
+    [GeneratedRegex(@"\A([a-z][a-z0-9-]{0,39}|[0-9a-f]{4}:[0-9a-f]{4})\z")]
+    private static partial Regex DeviceKind();
 }

@@ -1,4 +1,4 @@
-// A large file up and down through streams: the bytes are the same, and nobody holds them all. SCENARIO_MIB says how many.
+// A large file up and down through streams: the bytes are the same, and nobody holds them all. SCENARIO_MIB says how large.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { Sandbox } from 'e2b'

@@ -1,0 +1,66 @@
+using Sandbox.Abstractions;
+
+namespace Sandbox.Grains.Scheduling;
+
+/// <summary>Chooses among the backends of one host.</summary>
+internal static class BackendMatch
+{
+    private const string DefaultKind = "linux";
+
+    /// <summary>The backend for a request, or why there is none.</summary>
+    public static (HostBackend? Backend, string Refusal) Choose(PlacementRequest request, HostReport host)
+    {
+        var named = host.Backends.Where(b => request.Backend is null || b.Name == request.Backend).ToList();
+        if (named.Count == 0)
+        {
+            return (null, request.Backend is null ? "it has no isolation backend" : $"it has no backend '{request.Backend}'; it has: {string.Join(", ", host.Backends.Select(b => b.Name))}");
+        }
+
+        var kind = host.TemplateKinds.GetValueOrDefault(request.Template, DefaultKind);
+        var startable = named.Where(b => b.ImageKind == kind).ToList();
+        if (startable.Count == 0)
+        {
+            return (null, $"template '{request.Template}' is of kind '{kind}', which {string.Join(", ", named.Select(b => $"backend {b.Name}"))} cannot start");
+        }
+
+        var refusals = startable.ConvertAll(b => (Backend: b, Why: Refusal(request, b)));
+        var fitting = refusals.Where(r => r.Why is null).Select(r => r.Backend).ToList();
+        return fitting.Count == 0
+            ? (null, string.Join(", ", refusals.Select(r => r.Why)))
+            : (Best(fitting), "");
+    }
+
+    /// <summary>The strongest boundary; of equal ones the one with hardware virtualisation; then as the operator listed them.</summary>
+    private static HostBackend Best(List<HostBackend> fitting) => fitting.OrderByDescending(b => b.Boundary).ThenByDescending(b => b.Accelerator == "kvm").First();
+
+    private static string? Refusal(PlacementRequest request, HostBackend backend)
+    {
+        var needs = request.Needs;
+        if (!backend.Usable)
+        {
+            return $"backend {backend.Name} is not usable ({backend.Reason})";
+        }
+
+        if (request.Untrusted && !backend.TakesUntrusted)
+        {
+            return $"backend {backend.Name} shares the host's kernel, and the session's code is untrusted";
+        }
+
+        if (needs.Boundary is { } least && backend.Boundary < least)
+        {
+            return $"backend {backend.Name} has the boundary {backend.Boundary}, and the session needs {least}";
+        }
+
+        if (needs.MemorySnapshot && !backend.MemorySnapshot)
+        {
+            return $"backend {backend.Name} saves no memory, and the session needs that";
+        }
+
+        if (needs.Network && !backend.Network)
+        {
+            return $"backend {backend.Name} has no network, and the session needs one";
+        }
+
+        return needs.Devices.Count > 0 && !backend.Devices ? $"backend {backend.Name} hands no devices to a session, and the session needs one" : null;
+    }
+}

@@ -1,0 +1,4 @@
+using Sandbox.Conformance.Backends;
+using Xunit;
+
+[assembly: AssemblyFixture(typeof(Subjects))]
