@@ -1,5 +1,6 @@
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
+using Sandbox.Isolation.Oci.Hosting;
 using Sandbox.Isolation.Oci.Machine;
 using Sandbox.Isolation.Oci.Runtimes;
 
@@ -86,7 +87,8 @@ public sealed partial class OciBackend
                     continue;
                 }
 
-                var host = new ContainerHost(Name, runtime, _hostRoot, _checkpoints, _cgroups, _ids, _namespaces, _roots, _logger);
+                var host = new ContainerHost(Name, runtime, _hostRoot, _checkpoints, _cgroups, _ids, _namespaces, new Processors(), _roots, _logger);
+                _cgroups.Prepare();
                 await TryOneAsync(host, image, cancellationToken);
                 var before = reasons.Count > 0 ? $" (before it: {string.Join("; ", reasons)})" : "";
                 return (new BackendVerdict(true, runtime.Kind, $"a container ran under {runtime.Program}{before}", runtime.Version, _tier == OciTier.HostKernel ? [HostKernelWarning] : []), host);

@@ -21,8 +21,8 @@ public sealed class BackendFixture : IDisposable
             CacheDirectory = Path.Combine(_directory, "cache"),
             ProbeImage = () => Image,
         };
-        Runc = new OciBackend(OciTier.HostKernel, Options, NullLogger<OciBackend>.Instance);
-        Runsc = new OciBackend(OciTier.Gvisor, Options, NullLogger<OciBackend>.Instance);
+        Runc = Make(OciTier.HostKernel);
+        Runsc = Make(OciTier.Gvisor);
     }
 
     public string Image { get; }
@@ -35,15 +35,24 @@ public sealed class BackendFixture : IDisposable
 
     public string ImageRoots => Path.Combine(Options.CacheDirectory, "roots");
 
+    /// <summary>Another backend of the same host.</summary>
+    public OciBackend Make(OciTier tier, Func<OciOptions, OciOptions>? change = null)
+    {
+        return new OciBackend(tier, change is null ? Options : change(Options), NullLogger<OciBackend>.Instance);
+    }
+
     public OciBackend Of(OciTier tier) => tier == OciTier.Gvisor ? Runsc : Runc;
 
     /// <summary>Where a backend keeps its containers.</summary>
-    public string HostRoot(OciTier tier) => Path.Combine(Options.RuntimeRoot, $"{Options.HostId}-{Of(tier).Name}");
+    public string HostRoot(OciTier tier) => Path.Combine(Options.RuntimeRoot, HostIdOf(tier));
+
+    /// <summary>The backend's name goes behind the host's.</summary>
+    private string HostIdOf(OciTier tier) => Options.HostId + (tier == OciTier.Gvisor ? "-gvisor" : "-oci");
 
     public string DirectoryOf(OciTier tier, MicroVmSpec spec) => Path.Combine(HostRoot(tier), "vm-" + spec.Owner.VmId);
 
     public string[] CgroupsOf(OciTier tier, string vmId) =>
-        [.. Directory.GetDirectories("/sys/fs/cgroup").Append("/sys/fs/cgroup").Select(c => Path.Combine(c, "sandbox", $"{Options.HostId}-{Of(tier).Name}", vmId)).Where(Directory.Exists)];
+        [.. Directory.GetDirectories("/sys/fs/cgroup").Append("/sys/fs/cgroup").Select(c => Path.Combine(c, "sandbox", HostIdOf(tier), vmId)).Where(Directory.Exists)];
 
     public MicroVmSpec Spec(int memoryMiB = 384, int diskMiB = 256)
     {

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Isolation.Backends;
 using Xunit;
 using static Sandbox.Isolation.TestSupport.GuestRuns;
@@ -125,7 +124,7 @@ public sealed class LifeTests(BackendFixture fixture, ITestOutputHelper output) 
         var second = (await fixture.Of(tier).PrepareAsync(frozen, Ct))!;
 
         // Another server of the same host finds them with nobody who holds them.
-        var successor = new OciBackend(tier, fixture.Options, NullLogger<OciBackend>.Instance);
+        var successor = fixture.Make(tier);
         Directory.CreateDirectory(Path.Combine(fixture.HostRoot(tier), "vm-half"));
         var reaped = await successor.ReapAsync(_ => false, Ct);
 

@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 using static Sandbox.Isolation.TestSupport.GuestRuns;
 
@@ -27,7 +26,7 @@ public sealed class ProbeTests(BackendFixture fixture) : IClassFixture<BackendFi
     [Fact]
     public async Task Where_runc_is_missing_crun_takes_its_place()
     {
-        var backend = new OciBackend(OciTier.HostKernel, fixture.Options with { Runtimes = ["/nowhere/runc", "crun"] }, NullLogger<OciBackend>.Instance);
+        var backend = fixture.Make(OciTier.HostKernel, o => o with { Runtimes = ["/nowhere/runc", "crun"] });
         var verdict = await backend.ProbeAsync(Ct);
         Assert.True(verdict.Usable, verdict.Reason);
         Assert.Equal("crun", verdict.Accelerator);
@@ -40,7 +39,7 @@ public sealed class ProbeTests(BackendFixture fixture) : IClassFixture<BackendFi
     [Fact]
     public async Task What_is_missing_is_said_with_what_to_install()
     {
-        var backend = new OciBackend(OciTier.Gvisor, fixture.Options with { Runtimes = ["/nowhere/runsc"] }, NullLogger<OciBackend>.Instance);
+        var backend = fixture.Make(OciTier.Gvisor, o => o with { Runtimes = ["/nowhere/runsc"] });
         var verdict = await backend.ProbeAsync(Ct);
         Assert.False(verdict.Usable);
         Assert.Contains("apt-get install runsc", verdict.Reason, StringComparison.Ordinal);
@@ -53,7 +52,7 @@ public sealed class ProbeTests(BackendFixture fixture) : IClassFixture<BackendFi
     public async Task Without_an_image_there_is_no_verdict_yet()
     {
         string? image = null;
-        var backend = new OciBackend(OciTier.HostKernel, fixture.Options with { ProbeImage = () => image }, NullLogger<OciBackend>.Instance);
+        var backend = fixture.Make(OciTier.HostKernel, o => o with { ProbeImage = () => image });
         Assert.Contains("sandbox image build", (await backend.ProbeAsync(Ct)).Reason, StringComparison.Ordinal);
         image = fixture.Image;
         Assert.True((await backend.ProbeAsync(Ct)).Usable);
@@ -70,7 +69,7 @@ public sealed class ProbeTests(BackendFixture fixture) : IClassFixture<BackendFi
         Directory.CreateDirectory(fixture.Options.CacheDirectory);
         await File.WriteAllTextAsync(program, $"#!/bin/sh\nif [ \"$1\" = --version ]; then {version}; fi\necho complaint >&2\n{other}\n", Ct);
         File.SetUnixFileMode(program, (UnixFileMode)0b111_101_101);
-        var backend = new OciBackend(OciTier.HostKernel, fixture.Options with { Runtimes = [program], ProbeDeadline = TimeSpan.FromSeconds(1) }, NullLogger<OciBackend>.Instance);
+        var backend = fixture.Make(OciTier.HostKernel, o => o with { Runtimes = [program], ProbeDeadline = TimeSpan.FromSeconds(1) });
         var verdict = await backend.ProbeAsync(Ct);
         Assert.False(verdict.Usable);
         Assert.Contains(reason, verdict.Reason, StringComparison.Ordinal);

@@ -89,10 +89,16 @@ internal static class ContainerConfig
             memory["swap"] = spec.MemoryBytes;
         }
 
+        var cpu = new JsonObject { ["quota"] = (long)(spec.CpuCores * PeriodMicroseconds), ["period"] = PeriodMicroseconds };
+        if (spec.Processors.Length > 0)
+        {
+            cpu["cpus"] = spec.Processors;
+        }
+
         var resources = new JsonObject
         {
             ["memory"] = memory,
-            ["cpu"] = new JsonObject { ["quota"] = (long)(spec.CpuCores * PeriodMicroseconds), ["period"] = PeriodMicroseconds },
+            ["cpu"] = cpu,
             ["pids"] = new JsonObject { ["limit"] = spec.Pids },
             ["devices"] = new JsonArray(new JsonObject { ["allow"] = false, ["access"] = "rwm" }),
         };

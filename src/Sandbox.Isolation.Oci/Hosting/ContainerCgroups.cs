@@ -34,6 +34,31 @@ internal sealed class ContainerCgroups(string hostId, string mount = "/sys/fs/cg
     /// <summary>Whether memory and swap can be limited together.</summary>
     public bool HasSwapLimit => Version == 2 || File.Exists(Path.Combine(mount, "memory", "memory.memsw.limit_in_bytes"));
 
+    /// <summary>
+    /// Makes what is above the containers' cgroups on v1 where a group of processors that has none yet can be given none to its children. runc does this itself, runsc does not.
+    /// </summary>
+    /// <exception cref="IOException">The cgroups cannot be written.</exception>
+    public void Prepare()
+    {
+        var parent = Path.Combine(mount, "cpuset");
+        if (Version != 1 || !Directory.Exists(parent))
+        {
+            return;
+        }
+
+        foreach (var directory in (string[])[Path.Combine(parent, "sandbox"), Path.Combine(parent, "sandbox", hostId)])
+        {
+            Directory.CreateDirectory(directory);
+            foreach (var file in (string[])["cpuset.cpus", "cpuset.mems"])
+            {
+                if (File.ReadAllText(Path.Combine(directory, file)).Trim().Length == 0)
+                {
+                    File.WriteAllText(Path.Combine(directory, file), File.ReadAllText(Path.Combine(Path.GetDirectoryName(directory)!, file)));
+                }
+            }
+        }
+    }
+
     /// <summary>Path of a container's cgroup, as a runtime is told it.</summary>
     public string PathOf(string vmId) => $"/sandbox/{hostId}/{vmId}";
 

@@ -13,8 +13,9 @@ namespace Sandbox.Isolation.Oci.Machine;
 /// <param name="Cgroups">Their cgroups.</param>
 /// <param name="Ids">Their ranges of ids.</param>
 /// <param name="Namespaces">The user namespaces of those.</param>
+/// <param name="Processors">The host's processors.</param>
 /// <param name="Roots">The images.</param>
 /// <param name="Logger">Where faults are told.</param>
 internal sealed record ContainerHost(
     string Name,
-    ContainerRuntime Runtime, string HostRoot, string Checkpoints, ContainerCgroups Cgroups, UserIds Ids, UserNamespaces Namespaces, ImageRoots Roots, ILogger Logger);
+    ContainerRuntime Runtime, string HostRoot, string Checkpoints, ContainerCgroups Cgroups, UserIds Ids, UserNamespaces Namespaces, Processors Processors, ImageRoots Roots, ILogger Logger);
