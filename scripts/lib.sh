@@ -19,7 +19,7 @@ HOST_PACKAGES=(
     clang lld zlib1g-dev util-linux ca-certificates
 )
 # What the tests need besides: real Redis, real PostgreSQL, the interpreters the guest agent drives.
-TEST_PACKAGES=(curl redis-server postgresql ipython3 python3-matplotlib)
+TEST_PACKAGES=(curl redis-server postgresql ipython3 python3-matplotlib runc crun)
 
 say() { printf '==> %s\n' "$*" >&2; }
 
@@ -63,6 +63,30 @@ ensure_packages() {
         tail -n 20 "$BUILD/apt.log" >&2
         die "apt could not install the packages; the whole log is $BUILD/apt.log"
     fi
+}
+
+# gVisor's runsc. Debian 12's own is of 2022 and lacks the platform that runs everywhere; its backports have a newer one, from the same mirror.
+ensure_gvisor() {
+    local version codename mirror list=/etc/apt/sources.list.d/sandbox-backports.list
+    version=$(dpkg-query -W -f='${Version}' runsc 2>/dev/null) || version=''
+    if [ -n "$version" ] && dpkg --compare-versions "$version" ge 0.0~2024; then
+        return 0
+    fi
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    if [ "$codename" != bookworm ]; then
+        ensure_packages runsc
+        return 0
+    fi
+    if [ ! -e "$list" ]; then
+        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $codename" 2>/dev/null | head -n 1)
+        [ -n "$mirror" ] || die "apt names no mirror of $codename, whose backports have gVisor. Add them, and: apt-get install -t $codename-backports runsc"
+        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s-backports main\n' "$mirror" "$codename" | as_root tee "$list" >/dev/null
+    fi
+    say "Installing gVisor (runsc) from $codename-backports"
+    {
+        as_root apt-get update -qq &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -t "$codename-backports" runsc
+    } >"$BUILD/apt.log" 2>&1 || die "apt could not install runsc; the whole log is $BUILD/apt.log"
 }
 
 ensure_dotnet() {

@@ -10,7 +10,7 @@ using Sandbox.Guest.Protocol;
 namespace Sandbox.Guest.Agent;
 
 /// <summary>Serves the host: reads its frames in order and answers each request. Executions, contexts and files live here, not in a connection.</summary>
-internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
+internal sealed class AgentServer(Endpoint endpoint, Surroundings surroundings)
 {
     /// <summary>Requests worked on at once, beside executions.</summary>
     private const int MaxUnderWay = 256;
@@ -85,7 +85,7 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
             Version = ProtocolLimits.Version,
             Epoch = theirs.Epoch,
             AgentVersion = typeof(AgentServer).Assembly.GetName().Version?.ToString(3) ?? "0",
-            BootId = File.ReadAllText("/proc/sys/kernel/random/boot_id").Trim(),
+            BootId = Identity.BootId,
         };
         foreach (var execution in _executions.Values)
         {
@@ -301,7 +301,7 @@ internal sealed class AgentServer(Endpoint endpoint, bool ownsMachine)
 
     private async Task<Response> ReseedAsync(Reseed request)
     {
-        Identity.Apply(request, ownsMachine);
+        Identity.Apply(request, surroundings);
         if (!request.KeepInterpreters)
         {
             await _contexts.ReseedAsync(request.Entropy.ToByteArray()).ConfigureAwait(false);

@@ -1,17 +1,25 @@
 using Sandbox.Guest.Agent;
 using Sandbox.Guest.Agent.Channel;
+using Sandbox.Guest.Agent.Executions;
+using Sandbox.Guest.Agent.Platform;
 
 switch (args)
 {
     case ["--virtio-port", var name]:
         // Inside a microVM: the machine is ours. The OOM killer must find every other process first.
         File.WriteAllText("/proc/self/oom_score_adj", "-1000");
-        new AgentServer(Endpoint.ForVirtioPort(name), ownsMachine: true).Run();
+        new AgentServer(Endpoint.ForVirtioPort(name), Surroundings.Machine).Run();
+        return 0;
+    case ["--container", _]:
+        // It has become the user that the second argument names before this program began: see native/container.c.
+        Container.Enter();
+        Children.AdoptOrphans();
+        new AgentServer(Endpoint.ForDescriptors(0, 1), Surroundings.Container).Run();
         return 0;
     case ["--socket", var path]:
-        new AgentServer(Endpoint.ForSocket(path), ownsMachine: false).Run();
+        new AgentServer(Endpoint.ForSocket(path), Surroundings.Host).Run();
         return 0;
     default:
-        Console.Error.WriteLine("usage: agent --virtio-port NAME   in a microVM, as root\n       agent --socket PATH         on a unix socket, for tests");
+        Console.Error.WriteLine("usage: agent --virtio-port NAME   in a microVM, as root\n       agent --container UID       in a container, as the user of that id; the channel is standard input and output\n       agent --socket PATH         on a unix socket, for tests");
         return 2;
 }

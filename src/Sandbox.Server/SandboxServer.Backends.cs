@@ -4,6 +4,7 @@ using Microsoft.Extensions.Options;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Null;
+using Sandbox.Isolation.Oci;
 using Sandbox.Isolation.Qemu;
 
 namespace Sandbox.Server;
@@ -28,6 +29,9 @@ public sealed partial class SandboxServer
                 s.GetRequiredService<ILogger<QemuBackend>>()));
         }
 
+        AddContainers(services, options, "oci", OciTier.HostKernel);
+        AddContainers(services, options, "gvisor", OciTier.Gvisor);
+
         if (options.NullBackend)
         {
             NullImages.Ensure(options.ImageRoot);
@@ -35,6 +39,23 @@ public sealed partial class SandboxServer
             services.AddSingleton<IIsolationBackend>(s => new NullBackend(
                 new NullOptions { HostId = HostIdOf(s), LiveDirectory = live, RuntimeRoot = live is null ? null : Path.Combine(live, "machines") },
                 s.GetRequiredService<ILogger<NullBackend>>()));
+        }
+    }
+
+    private static void AddContainers(IServiceCollection services, ServerOptions options, string name, OciTier tier)
+    {
+        if (options.Backends.Contains(name))
+        {
+            services.AddSingleton<IIsolationBackend>(s => new OciBackend(
+                tier,
+                new OciOptions
+                {
+                    HostId = HostIdOf(s),
+                    CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
+                    RuntimeRoot = RuntimeRoot,
+                    ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
+                },
+                s.GetRequiredService<ILogger<OciBackend>>()));
         }
     }
 

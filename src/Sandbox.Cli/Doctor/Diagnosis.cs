@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using Sandbox.Cli.Terminal;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Oci;
 using Sandbox.Server;
 using Sandbox.Templates;
 
@@ -131,12 +132,29 @@ internal sealed class Diagnosis(ServerOptions options)
             new("isolation", "qemu", verdict.Usable ? Verdict.Good : Verdict.Bad, $"{verdict.Accelerator} {verdict.Version}: {verdict.Reason} ({kvm})", verdict.Usable ? null : "see the tools and images above"),
         };
         findings.AddRange(verdict.Warnings.Select(w => new Finding("isolation", verdict.Accelerator.Length > 0 ? verdict.Accelerator : "qemu", Verdict.Warning, w)));
+        findings.AddRange(await ContainersAsync("oci", OciTier.HostKernel, cancellationToken));
+        findings.AddRange(await ContainersAsync("gvisor", OciTier.Gvisor, cancellationToken));
         if (verdict.Accelerator != "kvm")
         {
             findings.Add(new Finding("isolation", "KVM", Verdict.Warning, "not verified on hardware: this machine boots no guest under KVM, so start times and limits were never measured with it", "use a machine (or a VM with nested virtualisation) whose /dev/kvm boots a stock Linux guest"));
         }
 
         return findings;
+    }
+
+    private async Task<IReadOnlyList<Finding>> ContainersAsync(string name, OciTier tier, CancellationToken cancellationToken)
+    {
+        if (!options.Backends.Contains(name))
+        {
+            return [];
+        }
+
+        var verdict = await LocalBackend.CreateContainers(options, tier, "doctor").ProbeAsync(cancellationToken);
+        return
+        [
+            new Finding("isolation", name, verdict.Usable ? Verdict.Good : Verdict.Warning, verdict.Usable ? $"{verdict.Version}: {verdict.Reason}" : verdict.Reason, verdict.Usable ? null : "sessions that ask for this backend are refused here; other backends do without it"),
+            .. verdict.Warnings.Select(w => new Finding("isolation", verdict.Accelerator, Verdict.Warning, w)),
+        ];
     }
 
     private static async Task<string> VersionAsync(string path, CancellationToken cancellationToken)

@@ -1,11 +1,12 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Oci;
 using Sandbox.Isolation.Qemu;
 using Sandbox.Server;
 
 namespace Sandbox.Cli.Doctor;
 
-/// <summary>The QEMU backend for a command that runs without a server.</summary>
+/// <summary>Backends for a command that runs without a server.</summary>
 internal static class LocalBackend
 {
     /// <param name="options">As the server of this machine would have them.</param>
@@ -23,5 +24,23 @@ internal static class LocalBackend
                 ProbeImage = new ImageStore(options.ImageRoot).FindAny,
             },
             NullLogger<QemuBackend>.Instance);
+    }
+
+    /// <summary>A backend of containers.</summary>
+    /// <param name="options">As the server of this machine would have them.</param>
+    /// <param name="tier">Which.</param>
+    /// <param name="purpose">Names the runtime directory and the cgroups: <c>[a-z0-9-]{1,20}</c>.</param>
+    public static OciBackend CreateContainers(ServerOptions options, OciTier tier, string purpose)
+    {
+        return new OciBackend(
+            tier,
+            new OciOptions
+            {
+                HostId = purpose,
+                CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
+                RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
+                ProbeImage = new ImageStore(options.ImageRoot).FindAny,
+            },
+            NullLogger<OciBackend>.Instance);
     }
 }

@@ -3,11 +3,16 @@ using Sandbox.Guest.Agent.Platform;
 namespace Sandbox.Guest.Agent.Channel;
 
 /// <summary>
-/// A file descriptor as a blocking stream: read(2) and write(2) and nothing between, because a virtio port is neither a file nor a socket
+/// A file descriptor (or one for each direction) as a blocking stream: read(2) and write(2) and nothing between, because a virtio port is neither a file nor a socket
 /// to .NET. Reading and writing may happen at the same time on two threads.
 /// </summary>
-internal sealed unsafe class DescriptorStream(int fd) : Stream
+internal sealed unsafe class DescriptorStream(int input, int output) : Stream
 {
+    public DescriptorStream(int fd)
+        : this(fd, fd)
+    {
+    }
+
     public override bool CanRead => true;
 
     public override bool CanWrite => true;
@@ -24,7 +29,7 @@ internal sealed unsafe class DescriptorStream(int fd) : Stream
         {
             while (true)
             {
-                var n = Native.Read(fd, p, (nuint)buffer.Length);
+                var n = Native.Read(input, p, (nuint)buffer.Length);
                 if (n >= 0)
                 {
                     return (int)n;
@@ -44,7 +49,7 @@ internal sealed unsafe class DescriptorStream(int fd) : Stream
         {
             for (nint done = 0; done < buffer.Length;)
             {
-                var n = Native.Write(fd, p + done, (nuint)(buffer.Length - done));
+                var n = Native.Write(output, p + done, (nuint)(buffer.Length - done));
                 if (n < 0 && Native.Errno != Native.Interrupted)
                 {
                     throw new IOException("write: " + Native.Describe(Native.Errno));
@@ -69,7 +74,12 @@ internal sealed unsafe class DescriptorStream(int fd) : Stream
 
     protected override void Dispose(bool disposing)
     {
-        Native.Close(fd);
+        Native.Close(input);
+        if (output != input)
+        {
+            Native.Close(output);
+        }
+
         base.Dispose(disposing);
     }
 }

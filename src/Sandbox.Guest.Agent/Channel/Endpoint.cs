@@ -13,6 +13,8 @@ internal abstract class Endpoint
 
     public static Endpoint ForVirtioPort(string name) => new VirtioPort(name);
 
+    public static Endpoint ForDescriptors(int input, int output) => new Pipes(input, output);
+
     public static Endpoint ForSocket(string path) => new UnixSocket(path);
 
     /// <summary>One port, open for the life of the agent. Reading 0 bytes means that nobody is connected on the host's side.</summary>
@@ -43,6 +45,31 @@ internal abstract class Endpoint
                 Thread.Sleep(20);
             }
         }
+    }
+
+    /// <summary>
+    /// Two pipes that the host holds the other ends of, open for the life of the agent. They end when the host's program does, and then nobody is left to work for. Moved away from 0 and 1, where what the
+    /// agent starts would inherit them.
+    /// </summary>
+    private sealed class Pipes : Endpoint
+    {
+        private readonly DescriptorStream _stream;
+
+        public Pipes(int input, int output)
+        {
+            _stream = new DescriptorStream(Executions.Descriptors.Duplicate(input), Executions.Descriptors.Duplicate(output));
+            var nothing = Executions.Descriptors.Null();
+            if (nothing < 0 || Native.DuplicateTo(nothing, input) < 0 || Native.DuplicateTo(nothing, output) < 0)
+            {
+                throw new IOException("Standard input and output cannot be closed: " + Native.Describe(Native.Errno));
+            }
+
+            Native.Close(nothing);
+        }
+
+        public override Stream Accept() => _stream;
+
+        public override void Ended(Stream stream) => Environment.Exit(0);
     }
 
     /// <summary>A listening unix socket; one connection at a time, and a new one takes the place of the old.</summary>

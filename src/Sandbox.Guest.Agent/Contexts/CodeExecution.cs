@@ -98,7 +98,7 @@ internal sealed class CodeExecution(ulong stream, StartExecution request, Outbox
             ExitCode = code ?? end.ExitCode,
             Signal = end.Signal,
             TimedOut = _timedOut,
-            OutOfMemory = code is null && interpreter.OutOfMemory,
+            OutOfMemory = code is null && interpreter.EndedOutOfMemory,
             PidsLimitHit = interpreter.PidsLimitHit,
             ContextLost = code is null,
             DiskFull = Disk.IsFull(directory),

@@ -72,7 +72,8 @@ internal sealed class Interpreter
 
     public bool Alive => !_gone.IsCancellationRequested;
 
-    public bool OutOfMemory => _cgroup.OutOfMemory;
+    /// <summary>Whether it ended for want of memory; only once it has ended.</summary>
+    public bool EndedOutOfMemory => _cgroup.EndedOutOfMemory(End);
 
     public bool PidsLimitHit => _cgroup.PidsLimitHit;
 
@@ -206,13 +207,12 @@ internal sealed class Interpreter
         }
     }
 
-    private unsafe void Reap()
+    private void Reap()
     {
         // Its start takes so long that this does not count.
         Cgroup.Prepare();
 
-        ProcessEnd end;
-        Native.Wait(Pid, &end);
+        var end = Children.Wait(Pid);
         lock (_lock)
         {
             _end = end;

@@ -7,7 +7,8 @@ namespace Sandbox.Guest.Agent.Executions;
 
 /// <summary>
 /// A guest cgroup (v2) around one execution or interpreter: so that the guest kernel ends *it* and not the agent when memory or processes run out, and so
-/// that all of it can be killed however it forked. Where there is no writable cgroup v2 (tests on a host) only the process's session is known.
+/// that all of it can be killed however it forked. In a container there is none to write to: its processes bear a mark instead, and the limits that end them are those of the whole container (see
+/// <see cref="ContainerCounters"/>). Elsewhere (tests on a host) only the process's session is known.
 /// </summary>
 internal sealed class Cgroup
 {
@@ -23,15 +24,25 @@ internal sealed class Cgroup
     private static Cgroup? _spare;
 
     private readonly string? _directory;
+    private readonly ContainerCounters _before;
 
-    private Cgroup(string? directory) => _directory = directory;
+    private Cgroup(string? directory)
+    {
+        _directory = directory;
+        if (directory is null && Container.Entered)
+        {
+            Mark = ProcessMarks.Next();
+            _before = ContainerCounters.Read();
+        }
+    }
+
+    /// <summary>A group id that all of its processes have and cannot lay down, where that takes the place of a cgroup.</summary>
+    public uint? Mark { get; }
 
     /// <summary>File a process writes itself into, or null.</summary>
     public string? Procs => _directory is null ? null : _directory + "/cgroup.procs";
 
-    public bool OutOfMemory => Counter("memory.events", "oom_kill ") > 0;
-
-    public bool PidsLimitHit => Counter("pids.events", "max ") > 0;
+    public bool PidsLimitHit => Mark is null ? Counter("pids.events", "max ") > 0 : ContainerCounters.Read().PidsLimitHits > _before.PidsLimitHits;
 
     public ulong CpuMilliseconds => (ulong)Counter("cpu.stat", "usage_usec ") / 1000;
 
@@ -42,6 +53,11 @@ internal sealed class Cgroup
     private static long MemoryLimit => (long)Memory.Total - Math.Max(64L << 20, (long)Memory.Total / 10);
 
     private static long ProcessLimit => Math.Clamp((long)Memory.Total >> 19, 128, 4096);
+
+    /// <summary>Whether a process of it that has ended did so for want of memory.</summary>
+    public bool EndedOutOfMemory(ProcessEnd end) =>
+        Mark is null ? Counter("memory.events", "oom_kill ") > 0
+        : (end.Signal == 9 || end.ExitCode == 137) && ContainerCounters.Read().OutOfMemoryKills > _before.OutOfMemoryKills;
 
     public static Cgroup Create()
     {
@@ -102,13 +118,19 @@ internal sealed class Cgroup
     public IReadOnlyList<int> Members(int session) =>
         Get("cgroup.procs") is { Length: > 0 } list
             ? [.. list.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => int.Parse(l, CultureInfo.InvariantCulture))]
-            : Sessions.Members(session);
+            : Mark is { } mark ? ProcessMarks.Members(mark) : Sessions.Members(session);
 
     /// <summary>Kills everything, also what has left the process group; without a cgroup everything in the session.</summary>
     public void KillAll(int session)
     {
         if (_directory is not null && Put(_directory, "cgroup.kill", "1"))
         {
+            return;
+        }
+
+        if (Mark is { } mark)
+        {
+            ProcessMarks.KillAll(mark);
             return;
         }
 

@@ -199,10 +199,9 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
         }
     }
 
-    private unsafe void WaitForEnd()
+    private void WaitForEnd()
     {
-        ProcessEnd end;
-        Native.Wait(_pid, &end);
+        var end = Children.Wait(_pid);
         lock (_lock)
         {
             _ended = true;
@@ -242,14 +241,14 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
             ExitCode = end.ExitCode,
             Signal = end.Signal,
             TimedOut = _timedOut,
-            OutOfMemory = _cgroup.OutOfMemory,
+            OutOfMemory = _cgroup.EndedOutOfMemory(end),
             PidsLimitHit = _cgroup.PidsLimitHit,
             DiskFull = Disk.IsFull(_directory),
             WallMs = (ulong)_clock.ElapsedMilliseconds,
             CpuMs = Math.Max(_cgroup.CpuMilliseconds, (ulong)end.CpuMilliseconds),
 
             // The kernel counts the agent's memory, which the process began in, as its own; what the cgroup says is without that.
-            PeakMemoryBytes = _cgroup.PeakMemory is > 0 and var peak ? peak : (ulong)end.PeakBytes,
+            PeakMemoryBytes = _cgroup.PeakMemory is > 0 and var peak ? peak : Container.Entered ? 0 : (ulong)end.PeakBytes,
         };
         Tell(_artifacts);
         Events.Add(new ExecutionEvent { Exited = exited });

@@ -20,7 +20,7 @@ internal static unsafe class ProcessLauncher
     {
         var candidates = Candidates(launch.Argv[0], launch.Environment.TryGetValue("PATH", out var p) ? p : "");
         using var memory = new NativeStrings();
-        var groups = launch.User.Groups;
+        uint[] groups = launch.Cgroup.Mark is { } mark ? [.. launch.User.Groups, mark] : launch.User.Groups;
         var cgroup = launch.Cgroup.Open();
         int stage, result;
         try
@@ -46,8 +46,11 @@ internal static unsafe class ProcessLauncher
                     Gid = launch.User.Gid,
                     Groups = gids,
                     GroupCount = groups.Length,
+                    DropCapabilities = Container.Entered ? 1 : 0,
                 };
-                result = Native.Spawn(&arguments, &stage);
+                var given = &arguments;
+                var reached = &stage;
+                result = Children.Start(() => Native.Spawn(given, reached));
             }
         }
         finally

@@ -39,7 +39,7 @@ internal static unsafe class UserThread
             }
             finally
             {
-                Become(0, 0, [0]);
+                BecomeAgain();
             }
         });
         return result.Task;
@@ -52,6 +52,12 @@ internal static unsafe class UserThread
             return;
         }
 
+        if (Container.Entered)
+        {
+            Container.BecomeUser(uid, gid, groups);
+            return;
+        }
+
         fixed (uint* list = groups)
         {
             // Back to root first: only root may set groups.
@@ -59,6 +65,18 @@ internal static unsafe class UserThread
             _ = Native.SystemCall(SetGroups, groups.Length, (nint)list, 0);
             _ = Native.SystemCall(SetFsGid, (nint)gid, 0, 0);
             _ = Native.SystemCall(SetFsUid, (nint)uid, 0, 0);
+        }
+    }
+
+    private static void BecomeAgain()
+    {
+        if (Container.Entered)
+        {
+            Container.BecomeAgent();
+        }
+        else
+        {
+            Become(0, 0, [0]);
         }
     }
 

@@ -10,7 +10,10 @@ internal static unsafe class Identity
     private const nuint AddEntropy = 0x40085203;
     private const nuint ReseedRandom = 0x5207;
 
-    public static void Apply(Reseed request, bool ownsMachine)
+    /// <summary>Another one after each boot. The kernel of a container has booted long before, so there it is the agent's own.</summary>
+    public static string BootId { get; } = Container.Entered ? Guid.NewGuid().ToString() : File.ReadAllText("/proc/sys/kernel/random/boot_id").Trim();
+
+    public static void Apply(Reseed request, Surroundings surroundings)
     {
         if (request.Entropy.Length is < 32 or > 4096)
         {
@@ -18,19 +21,20 @@ internal static unsafe class Identity
         }
 
         Seed(request.Entropy.Span);
-        if (!ownsMachine)
+        if (surroundings == Surroundings.Host)
         {
             return;
         }
 
         var time = new TimeSpec { Seconds = request.UnixNanos / 1_000_000_000, Nanoseconds = request.UnixNanos % 1_000_000_000 };
-        if (request.UnixNanos > 0 && Native.SetClock(0, &time) != 0)
+        if (surroundings == Surroundings.Machine && request.UnixNanos > 0 && Native.SetClock(0, &time) != 0)
         {
             throw AgentException.FromErrno(Native.Errno, "Cannot set the clock");
         }
 
         if (request.Hostname.Length is > 0 and <= 63 && request.Hostname.All(c => char.IsAsciiLetterOrDigit(c) || c == '-'))
         {
+            // In a container where only the host may (runc), it has done so.
             _ = Native.SetHostName(request.Hostname, (nuint)request.Hostname.Length);
             Put("/etc/hostname", request.Hostname + "\n");
             Put("/etc/hosts", $"127.0.0.1 localhost {request.Hostname}\n::1 localhost\n");

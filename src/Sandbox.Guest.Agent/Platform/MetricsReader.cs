@@ -1,4 +1,5 @@
 using System.Globalization;
+using Sandbox.Guest.Agent.Executions;
 using Sandbox.Guest.Protocol;
 
 namespace Sandbox.Guest.Agent.Platform;
@@ -9,13 +10,18 @@ internal static class MetricsReader
     public static Metrics Read()
     {
         var memory = Memory.Read();
+
+        // What /proc says there is the host's.
+        var (all, available) = Container.Entered && ContainerCounters.Memory() is { } limits
+            ? (limits.Limit, limits.Limit - Math.Min(limits.Limit, limits.Used))
+            : (memory.All, memory.Available);
         var (total, free) = Disk.Space("/");
         var cpu = File.ReadLines("/proc/stat").First().Split(' ', StringSplitOptions.RemoveEmptyEntries).Skip(1).Select(ulong.Parse).ToArray();
         var busyTicks = cpu.Take(8).Aggregate(0UL, (sum, t) => sum + t) - cpu[3] - cpu[4];
         return new Metrics
         {
-            MemoryTotal = memory.All,
-            MemoryAvailable = memory.Available,
+            MemoryTotal = all,
+            MemoryAvailable = available,
             DiskTotal = total,
             DiskFree = free,
             Vcpus = (uint)Environment.ProcessorCount,

@@ -29,6 +29,12 @@ internal static unsafe partial class Native
     [LibraryImport("sbxspawn", EntryPoint = "sbx_wait")]
     public static partial void Wait(int pid, ProcessEnd* end);
 
+    [LibraryImport("sbxspawn", EntryPoint = "sbx_ended_child")]
+    public static partial int EndedChild();
+
+    [LibraryImport("sbxspawn", EntryPoint = "sbx_bury")]
+    public static partial void Bury(int pid);
+
     [LibraryImport("sbxspawn", EntryPoint = "sbx_available")]
     public static partial int Available(int fd);
 
@@ -50,6 +56,9 @@ internal static unsafe partial class Native
 
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
     public static partial int Close(int fd);
+
+    [LibraryImport("libc", EntryPoint = "dup2", SetLastError = true)]
+    public static partial int DuplicateTo(int fd, int target);
 
     [LibraryImport("libc", EntryPoint = "read", SetLastError = true)]
     public static partial nint Read(int fd, byte* buffer, nuint count);
@@ -95,6 +104,9 @@ internal static unsafe partial class Native
 
     [LibraryImport("libc", EntryPoint = "geteuid")]
     public static partial uint EffectiveUser();
+
+    [LibraryImport("libc", EntryPoint = "getegid")]
+    public static partial uint EffectiveGroup();
 
     [LibraryImport("libc", EntryPoint = "sethostname", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int SetHostName(string name, nuint length);
@@ -156,6 +168,7 @@ internal unsafe struct SpawnArguments
     public uint Uid;
     public uint Gid;
     public int GroupCount;
+    public int DropCapabilities;
 }
 
 /// <summary>How a process ended and what it used, its waited-for children included.</summary>

@@ -15,8 +15,8 @@ internal sealed record User(string Name, uint Uid, uint Gid, string Home, string
     /// <summary>Who may do everything.</summary>
     public static User Root { get; } = new("root", 0, 0, "/root", "/bin/bash", [0]);
 
-    /// <summary>The agent can become another user only as root. Its own user never changes.</summary>
-    public static bool CanSwitch { get; } = Native.EffectiveUser() == 0;
+    /// <summary>The agent can become another user only as root, or in a container. Its own user never changes.</summary>
+    public static bool CanSwitch { get; } = Native.EffectiveUser() == 0 || Container.Entered;
 
     /// <summary>Finds a user by name; empty names the default user (1000), or whoever runs the agent where it is not root.</summary>
     /// <exception cref="AgentException">No such user.</exception>
@@ -28,6 +28,11 @@ internal sealed record User(string Name, uint Uid, uint Gid, string Home, string
             if (fields.Length >= 7 && (name.Length == 0 ? fields[2] == id : fields[0] == name)
                 && uint.TryParse(fields[2], out var uid) && uint.TryParse(fields[3], out var gid))
             {
+                if (Container.Entered && uid == Container.OwnUser)
+                {
+                    throw new AgentException(ErrorCode.PermissionDenied, $"'{fields[0]}' has the user id of the agent.");
+                }
+
                 return new User(fields[0], uid, gid, fields[5].Length == 0 ? "/" : fields[5], fields[6].Length == 0 ? "/bin/sh" : fields[6], GroupsOf(fields[0], gid));
             }
         }

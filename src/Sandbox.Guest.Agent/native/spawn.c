@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -47,6 +49,7 @@ struct sbx_spawn_request {
     uint32_t uid;
     uint32_t gid;
     int32_t group_count;
+    int32_t drop_capabilities;
 };
 
 // What the child says to its parent, whose memory it shares: 0 where it got as far as its program.
@@ -65,6 +68,29 @@ static void fail(const struct child *child, enum stage stage, int error) {
     child->failure->error = error;
     child->failure->stage = (int32_t)stage;
     _exit(127);
+}
+
+// In a container the agent is not root, so that a change of user takes nothing away by itself. All of it goes: also what a program of root could get back (the bounding set), and what an exec would
+// pass on (the ambient set).
+static int drop_bounding_set(void) {
+    for (int capability = 0; capability < 64; capability++) {
+        // EINVAL: the kernel knows no more of them.
+        if (syscall(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
+            return errno == EINVAL ? 0 : errno;
+        }
+    }
+    return 0;
+}
+
+static int drop_own_capabilities(void) {
+    struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    static const struct __user_cap_data_struct none[2];
+    // The ambient set shrinks with the others; a kernel that has no such call (gVisor's older ones) has no such set.
+    syscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (syscall(SYS_capset, &header, none) < 0) {
+        return errno;
+    }
+    return syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? errno : 0;
 }
 
 static void write_text(const char *path, const char *text, int *error) {
@@ -122,6 +148,9 @@ static int run_child(void *argument) {
         fail(child, STAGE_TTY, errno);
     }
 
+    if (request->drop_capabilities && (error = drop_bounding_set()) != 0) {
+        fail(child, STAGE_IDENTITY, error);
+    }
     if (request->set_identity) {
         // Raw calls: libc's versions would tell the other threads it knows, and those are the agent's. The kernel takes the right to be traced away from
         // memory whose process changes its user, so nobody can look into the agent's through this one.
@@ -130,6 +159,10 @@ static int run_child(void *argument) {
             syscall(SYS_setresuid, request->uid, request->uid, request->uid) < 0) {
             fail(child, STAGE_IDENTITY, errno);
         }
+    }
+
+    if (request->drop_capabilities && (error = drop_own_capabilities()) != 0) {
+        fail(child, STAGE_IDENTITY, error);
     }
 
     if (chdir(request->cwd) < 0) {

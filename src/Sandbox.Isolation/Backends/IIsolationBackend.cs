@@ -75,7 +75,7 @@ public interface IIsolationBackend
 
 /// <summary>Whether a backend is usable on this host, and why.</summary>
 /// <param name="Usable">Sessions can be started.</param>
-/// <param name="Accelerator"><c>kvm</c>, <c>tcg</c>, or empty where the word has no meaning.</param>
+/// <param name="Accelerator"><c>kvm</c>, <c>tcg</c>, the runtime of containers (<c>runc</c>, <c>crun</c>, <c>runsc</c>), or empty where the word has no meaning.</param>
 /// <param name="Reason">For people: what was tried and what came of it.</param>
 /// <param name="Version">Version of the underlying program, for example <c>QEMU 7.2.22</c>.</param>
 /// <param name="Warnings">What an operator must know, for example that TCG is no security boundary for upstream.</param>
