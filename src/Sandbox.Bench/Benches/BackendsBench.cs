@@ -27,7 +27,7 @@ internal sealed class BackendsBench : IBench
         Distribution? oci = null;
         foreach (var name in MeasuredBackend.Names)
         {
-            await using var measured = await MeasuredBackend.MakeAsync(name, context, cancellationToken);
+            await using var measured = MeasuredBackend.Make(name, context);
             var verdict = await measured.Backend.ProbeAsync(cancellationToken);
             if (!verdict.Usable)
             {
