@@ -11,7 +11,7 @@ public sealed partial class OciBackend
     private const string HostKernelWarning =
         "containers call the host's own kernel: namespaces, cgroups and a system call filter confine them, and a fault of that kernel lets them out. Not for untrusted code; use gvisor or a microVM for that.";
 
-    private static int _probes;
+    private static int Probes;
 
     private readonly SemaphoreSlim _probing = new(1, 1);
     private (BackendVerdict Verdict, ContainerHost? Host)? _verdict;
@@ -102,7 +102,7 @@ public sealed partial class OciBackend
 
     private async Task TryOneAsync(ContainerHost host, string image, CancellationToken cancellationToken)
     {
-        var id = ProbePrefix + Interlocked.Increment(ref _probes);
+        var id = ProbePrefix + Interlocked.Increment(ref Probes);
         var disk = Path.Combine(_options.CacheDirectory, $"{Name}-{id}.img");
         var spec = new MicroVmSpec
         {

@@ -33,6 +33,13 @@ public sealed class ContainerTests(BackendFixture fixture, ITestOutputHelper out
         Assert.Equal("oops\n", told.Stderr);
         Assert.Equal(3, told.Exited.ExitCode);
 
+        // What it has and not what the host has; what cannot be known is not made up.
+        var metrics = (await vm.Guest.RequestAsync(new Request { Metrics = new GetMetrics() }, Ct)).Metrics;
+        Assert.Equal(384UL << 20, metrics.MemoryTotal);
+        Assert.InRange(metrics.MemoryAvailable, 200UL << 20, 384UL << 20);
+        Assert.InRange(metrics.DiskTotal, 200UL << 20, 256UL << 20);
+        Assert.Equal(0UL, told.Exited.PeakMemoryBytes);
+
         // Everybody's files are theirs, whatever ids they have on the host.
         var files = await ShellAsync(vm, "stat -c '%U %a' / /etc/passwd /home/user /home/user/.profile /tmp /dev/shm; for d in /tmp /home/user /dev/shm; do echo x > $d/f && cat $d/f; done; cp -r /etc/skel ~/skel && mv ~/.profile /tmp/p && cat /tmp/p | wc -l | xargs test 5 -lt && echo moved");
         Assert.Equal("root 755\nroot 644\nuser 755\nuser 644\nroot 1777\nroot 1777\nx\nx\nx\nmoved\n", files.Stdout);
@@ -66,7 +73,7 @@ public sealed class ContainerTests(BackendFixture fixture, ITestOutputHelper out
         Assert.Equal("f 42\n/tmp\n", (await CodeAsync(vm, "bash", "f; pwd")).Stdout);
 
         var loop = await CodeAsync(vm, "python", "while True: pass", timeoutMs: 700);
-        Assert.True(loop.Exited is { TimedOut: true, ContextLost: false });
+        Assert.True(loop.Exited is { TimedOut: true, ContextLost: false, CpuMs: > 200, PeakMemoryBytes: 0 }, loop.Exited.ToString());
         Assert.Equal("20\n", (await CodeAsync(vm, "python", "print(x)")).Stdout);
     }
 

@@ -16,7 +16,8 @@ internal sealed class ExecutionLog
     /// <summary>A command that counts, a line every few milliseconds.</summary>
     public static StartExecution Counting => new()
     {
-        ExecutionId = Id, Command = new Command { Argv = { "/usr/bin/python3", "-uc", "import time\nn = 0\nwhile True:\n n += 1\n print(n)\n time.sleep(0.005)" } },
+        ExecutionId = Id,
+        Command = new Command { Argv = { "/usr/bin/python3", "-uc", "import time\nn = 0\nwhile True:\n n += 1\n print(n)\n time.sleep(0.005)" } },
     };
 
     public Task Reading { get; private set; } = Task.CompletedTask;

@@ -77,7 +77,8 @@ internal sealed class Interpreter
 
     public bool PidsLimitHit => _cgroup.PidsLimitHit;
 
-    public ulong CpuMilliseconds => _cgroup.CpuMilliseconds;
+    /// <summary>Where there is no cgroup to ask, of the kernel itself and those of its children that have ended.</summary>
+    public ulong CpuMilliseconds => _cgroup.CpuMilliseconds is > 0 and var counted ? counted : Alive ? Sessions.CpuMilliseconds(Pid) : (ulong)_end.CpuMilliseconds;
 
     public ulong PeakMemory => _cgroup.PeakMemory;
 

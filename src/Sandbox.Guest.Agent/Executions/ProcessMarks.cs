@@ -18,9 +18,9 @@ internal static class ProcessMarks
     /// <summary>A process that always forks before it is found would keep the search going for ever.</summary>
     private const int MaxRounds = 200;
 
-    private static int _next;
+    private static int Last;
 
-    public static uint Next() => First + ((uint)Interlocked.Increment(ref _next) % Count);
+    public static uint Next() => First + ((uint)Interlocked.Increment(ref Last) % Count);
 
     /// <summary>The processes with a mark that have not ended.</summary>
     public static List<int> Members(uint mark)

@@ -36,6 +36,21 @@ internal static class Sessions
         }
     }
 
+    /// <summary>What a process and those of its children that it has waited for have used, to a hundredth of a second; 0 if it has gone.</summary>
+    public static ulong CpuMilliseconds(int pid)
+    {
+        const ulong PerTick = 10;
+        try
+        {
+            var stat = File.ReadAllText($"/proc/{pid}/stat");
+            return stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[11..15].Aggregate(0UL, (sum, ticks) => sum + ulong.Parse(ticks, NumberStyles.None, CultureInfo.InvariantCulture)) * PerTick;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException or ArgumentException)
+        {
+            return 0;
+        }
+    }
+
     private static bool IsMember(string directory, int session)
     {
         try

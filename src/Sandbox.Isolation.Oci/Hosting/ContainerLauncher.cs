@@ -53,7 +53,8 @@ internal static class ContainerLauncher
                 disk?.Dispose();
                 result.SetException(e is Win32Exception or IOException or UnauthorizedAccessException ? new IsolationException(e.Message, e) : e);
             }
-        }) { IsBackground = true, Name = "container" };
+        })
+        { IsBackground = true, Name = "container" };
         thread.Start();
         return result.Task;
     }

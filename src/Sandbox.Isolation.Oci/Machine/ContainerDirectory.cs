@@ -17,8 +17,20 @@ internal sealed class ContainerDirectory(string hostRoot, string vmId) : VmDirec
     public void Prepare(MicroVmOwner owner)
     {
         Create(owner);
+        LetPass(Path.GetDirectoryName(DirectoryPath)!);
+        LetPass(Path.GetDirectoryName(Path.GetDirectoryName(DirectoryPath)!)!);
         File.SetUnixFileMode(DirectoryPath, (UnixFileMode)0b111_001_001);
         Directory.CreateDirectory(Bundle, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         Directory.CreateDirectory(State, (UnixFileMode)0b111_001_001);
+    }
+
+    /// <summary>Whatever the umask of the server has made of it. What lies there keeps its own permissions.</summary>
+    private static void LetPass(string directory)
+    {
+        var mode = File.GetUnixFileMode(directory);
+        if (!mode.HasFlag(UnixFileMode.OtherExecute))
+        {
+            File.SetUnixFileMode(directory, mode | UnixFileMode.OtherExecute);
+        }
     }
 }

@@ -82,7 +82,8 @@ internal sealed partial class OciMicroVm
             {
                 done.SetException(e);
             }
-        }) { IsBackground = true, Name = "host name" }.Start();
+        })
+        { IsBackground = true, Name = "host name" }.Start();
         return done.Task;
     }
 }
