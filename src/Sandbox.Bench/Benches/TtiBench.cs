@@ -3,7 +3,6 @@ using Sandbox.Bench.Machines;
 using Sandbox.Bench.Measuring;
 using Sandbox.Bench.Report;
 using Sandbox.Bench.Serving;
-using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Images;
 
 namespace Sandbox.Bench.Benches;
@@ -24,8 +23,7 @@ internal sealed class TtiBench : IBench
     public async Task<BenchResult> RunAsync(BenchContext context, CancellationToken cancellationToken)
     {
         var samples = context.SamplesOr(MostAtOnce);
-        using var own = new OwnBackend(context);
-        var boots = await BootsAsync(own, context, cancellationToken);
+        var boots = await RawBoots.MeasureAsync(context, cancellationToken);
         await using var server = await PrivateServer.StartAsync(context, new Dictionary<string, string>(), null, cancellationToken);
         var holds = Math.Min(samples, RoomFor(TemplateImage.Load(context.Image).Sizes.MemoryMiB));
         await OneAsync(server.Http, cancellationToken);
@@ -64,29 +62,6 @@ internal sealed class TtiBench : IBench
                 .. patterns.Select(p => new Row($"{p.Name}: answered", "%", Distribution.One(100.0 * p.Times.Count(t => t is not null) / p.Times.Count))),
             ],
         };
-    }
-
-    private static async Task<Distribution> BootsAsync(OwnBackend own, BenchContext context, CancellationToken cancellationToken)
-    {
-        await using var recipe = await RawRecipe.TakeAsync(own, cancellationToken);
-        var times = new List<TimeSpan>();
-        for (var (done, hung) = (0, 0); done < 3;)
-        {
-            long began = 0;
-            try
-            {
-                await using var machine = await RawMachine.BootAsync(recipe, () => began = Stopwatch.GetTimestamp(), cancellationToken);
-                times.Add(Stopwatch.GetElapsedTime(began));
-                context.Say($"raw boot {++done}/3: {times[^1].TotalMilliseconds:0} ms");
-            }
-            catch (GuestUnavailableException e) when (++hung < 3)
-            {
-                // Under emulation a boot hangs now and then; the backend has a watchdog for it, the raw machine has this.
-                context.Say($"a raw boot hung and is left out: {e.Message}");
-            }
-        }
-
-        return Distribution.OfMilliseconds(times);
     }
 
     /// <summary>How many sessions fit: what the server gives to microVMs (three quarters of the machine), and what is free now.</summary>

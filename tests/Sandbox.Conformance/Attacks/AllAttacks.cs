@@ -59,7 +59,7 @@ internal static class AllAttacks
         new("kill the agent as root", "kills what the host talks to, as root in the guest", _ => "the session goes on or ends and says so") { Shell = $"kill -9 1; for p in $({AgentPids}); do kill -9 $p; done; true", User = "root" },
         new("ptrace the agent", "attaches to the agent and reads its memory, as the user", r => Has(r, "attach done") ? "" : Has(r, "attach") ? "refused by the kernel" : Has(r, "nobody") ? "cannot be seen" : "")
         {
-            Shell = $"pids=$({AgentPids}); [ -n \"$pids\" ] || echo nobody; for p in $pids; do python3 -c \"{Escaped(Syscall)}call('attach', 101, 16, $p, 0, 0)\"; cat /proc/$p/maps >/dev/null 2>&1 && echo 'attach done'; done; true",
+            Shell = $"pids=$({AgentPids}); [ -n \"$pids\" ] || echo nobody; for p in $pids; do python3 -c \"{Escaped(Syscall)}call('attach', 101, 16, $p, 0, 0)\"; (exec 3</proc/$p/mem) 2>/dev/null && echo 'attach done'; done; true",
         },
         new("stop the agent", "sends it SIGSTOP as the user", r => Has(r, "not permitted") || Has(r, "nobody") ? "not permitted, or not to be seen" : "")
         {

@@ -8,13 +8,13 @@ internal static class IdleMemory
     /// <summary>Of a machine that is processes of its own, or else by how much the process that holds all of them has grown.</summary>
     public static double Of(Subject subject, string vmId, double workersBefore)
     {
-        var own = HostTraces.ProcessesOf(subject.HostId, vmId);
+        var own = HostTraces.ProcessesOf(subject.TraceHost, vmId);
         return own.Count > 0 ? own.Sum(Pss) : OfWorkers(subject) - workersBefore;
     }
 
     /// <summary>Of all processes of the host's machines together.</summary>
     public static double OfWorkers(Subject subject) =>
-        HostTraces.Cgroups(subject.HostId, "").SelectMany(c => Directory.EnumerateFiles(c, "cgroup.procs", SearchOption.AllDirectories)).SelectMany(File.ReadAllLines).Distinct()
+        HostTraces.Cgroups(subject.TraceHost, "").SelectMany(c => Directory.EnumerateFiles(c, "cgroup.procs", SearchOption.AllDirectories)).SelectMany(File.ReadAllLines).Distinct()
             .Sum(l => Pss(int.Parse(l, CultureInfo.InvariantCulture)));
 
     private static double Pss(int pid)

@@ -1,3 +1,4 @@
+using Sandbox.Isolation.Oci;
 using Xunit;
 
 namespace Sandbox.Conformance.Backends;
@@ -8,6 +9,8 @@ public sealed class Matrix : TheoryData<string>
     private static readonly Dictionary<string, Func<Subject>> Makers = new(StringComparer.Ordinal)
     {
         ["qemu"] = () => new QemuSubject(),
+        ["gvisor"] = () => new OciSubject(OciTier.Gvisor),
+        ["oci"] = () => new OciSubject(OciTier.HostKernel),
     };
 
     public Matrix()

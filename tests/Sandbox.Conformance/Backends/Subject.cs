@@ -28,6 +28,9 @@ public abstract class Subject : IAsyncDisposable
     /// <summary>A host of its own, so that leftovers can be told from others'.</summary>
     public string HostId { get; } = "conf-" + Guid.NewGuid().ToString("N")[..8];
 
+    /// <summary>Name under which its machines' cgroups and directories are.</summary>
+    public virtual string TraceHost => HostId;
+
     public IIsolationBackend Backend => _backend ??= Create(HostId, Directory);
 
     public BackendCapabilities Can => Backend.Capabilities;
@@ -101,7 +104,7 @@ public abstract class Subject : IAsyncDisposable
     }
 
     /// <summary>Whether anything of a machine is still on the host, and what.</summary>
-    public IReadOnlyList<string> Leftovers(string vmId) => HostTraces.Of(HostId, vmId, Directory);
+    public IReadOnlyList<string> Leftovers(string vmId) => HostTraces.Of(TraceHost, vmId, Directory);
 
     public async ValueTask DisposeAsync()
     {

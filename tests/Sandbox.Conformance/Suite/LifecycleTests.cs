@@ -119,7 +119,7 @@ public sealed class LifecycleTests(Subjects subjects) : ConformanceTest(subjects
     {
         var subject = await SubjectAsync(backend);
         var vm = await subject.StartAsync(Ct);
-        var processes = HostTraces.ProcessesOf(subject.HostId, vm.Owner.VmId);
+        var processes = HostTraces.ProcessesOf(subject.TraceHost, vm.Owner.VmId);
         Assert.SkipWhen(processes.Count == 0, $"a machine of {backend} is no process of its own");
 
         foreach (var pid in processes)
