@@ -10,7 +10,7 @@ switch (args)
         File.WriteAllText("/proc/self/oom_score_adj", "-1000");
         new AgentServer(Endpoint.ForVirtioPort(name), Surroundings.Machine).Run();
         return 0;
-    case ["--container", _]:
+    case ["--container", _] or ["--container", _, _]:
         // It has become the user that the second argument names before this program began: see native/container.c.
         Container.Enter();
         Children.AdoptOrphans();
@@ -20,6 +20,6 @@ switch (args)
         new AgentServer(Endpoint.ForSocket(path), Surroundings.Host).Run();
         return 0;
     default:
-        Console.Error.WriteLine("usage: agent --virtio-port NAME   in a microVM, as root\n       agent --container UID       in a container, as the user of that id; the channel is standard input and output\n       agent --socket PATH         on a unix socket, for tests");
+        Console.Error.WriteLine("usage: agent --virtio-port NAME   in a microVM, as root\n       agent --container UID [N]   in a container, as the user of that id, with N processors; the channel is standard input and output\n       agent --socket PATH         on a unix socket, for tests");
         return 2;
 }

@@ -33,6 +33,8 @@ public sealed class ContainerTests(BackendFixture fixture, ITestOutputHelper out
         Assert.Equal("oops\n", told.Stderr);
         Assert.Equal(3, told.Exited.ExitCode);
 
+        Assert.Equal("1\n", (await ShellAsync(vm, "nproc")).Stdout);
+
         // What it has and not what the host has; what cannot be known is not made up.
         var metrics = (await vm.Guest.RequestAsync(new Request { Metrics = new GetMetrics() }, Ct)).Metrics;
         Assert.Equal(384UL << 20, metrics.MemoryTotal);

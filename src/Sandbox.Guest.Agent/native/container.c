@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,18 @@ static void give_up(const char *what) {
 // Runs before the managed runtime has begun any thread: user and capabilities belong to threads, and here there is one. The container starts the agent as root and not as its user, because gVisor gives a
 // program of another user no capabilities at all.
 __attribute__((constructor)) static void become_agent(int argc, char **argv) {
-    if (argc != 3 || strcmp(argv[1], "--container") != 0 || geteuid() != 0) {
+    if (argc < 3 || argc > 4 || strcmp(argv[1], "--container") != 0 || geteuid() != 0) {
         return;
+    }
+    if (argc == 4) {
+        // Inherited by all that it starts: as many processors as the session was promised. What cannot be had is not missed.
+        cpu_set_t processors;
+        CPU_ZERO(&processors);
+        long count = strtol(argv[3], NULL, 10);
+        for (long i = 0; i < count && i < CPU_SETSIZE; i++) {
+            CPU_SET(i, &processors);
+        }
+        sched_setaffinity(0, sizeof processors, &processors);
     }
     gid_t id = (gid_t)strtoul(argv[2], NULL, 10);
     if (id == 0) {

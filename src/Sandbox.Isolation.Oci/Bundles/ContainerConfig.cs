@@ -32,6 +32,13 @@ internal static class ContainerConfig
     /// <summary>The whole file.</summary>
     public static string Write(ContainerSpec spec)
     {
+        string[] agent = ["/usr/lib/sandbox/agent", "--container", AgentUserId.ToString(CultureInfo.InvariantCulture)];
+        if (spec.Gvisor)
+        {
+            // There an affinity binds nothing and only says how many processors there are; on the host's kernel the cgroup does that.
+            agent = [.. agent, spec.Vcpus.ToString(CultureInfo.InvariantCulture)];
+        }
+
         string[] capabilities = spec.Gvisor ? [.. AgentCapabilities, "CAP_SYS_ADMIN"] : AgentCapabilities;
         var config = new JsonObject
         {
@@ -43,7 +50,7 @@ internal static class ContainerConfig
                 ["terminal"] = false,
                 ["cwd"] = "/",
                 ["user"] = new JsonObject { ["uid"] = 0, ["gid"] = 0 },
-                ["args"] = Texts(["/usr/lib/sandbox/agent", "--container", AgentUserId.ToString(CultureInfo.InvariantCulture)]),
+                ["args"] = Texts(agent),
                 ["env"] = Texts(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]),
                 ["noNewPrivileges"] = true,
                 ["capabilities"] = new JsonObject

@@ -20,6 +20,9 @@ internal sealed record ContainerSpec
     /// <summary>CPU time in cores.</summary>
     public required double CpuCores { get; init; }
 
+    /// <summary>Processors that its programs are to see.</summary>
+    public required int Vcpus { get; init; }
+
     /// <summary>Numbers of the processors it may run on, as the kernel's lists have them; empty: all.</summary>
     public string Processors { get; init; } = "";
 

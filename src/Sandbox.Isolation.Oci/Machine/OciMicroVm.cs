@@ -209,7 +209,10 @@ internal sealed partial class OciMicroVm : IMicroVm
         MemoryBytes = (long)spec.MemoryMiB << 20,
         CpuCores = Math.Max(0.1, spec.CpuLimit ?? spec.Vcpus),
 
-        Processors = _host.Processors.Choose(spec.Vcpus),
+        Vcpus = spec.Vcpus,
+
+        // gVisor's kernel and its programs hand over to each other all the time: on one processor each turn would cost a switch of the host's.
+        Processors = _host.Runtime.IsGvisor ? "" : _host.Processors.Choose(spec.Vcpus),
 
         // gVisor needs a thread of the host or two for each of the container's.
         Pids = Math.Clamp(spec.MemoryMiB * 2, 128, 4096) * (_host.Runtime.IsGvisor ? 4 : 1),
