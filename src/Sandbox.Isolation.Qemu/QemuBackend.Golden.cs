@@ -2,6 +2,8 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Disks;
+using Sandbox.Isolation.Golden;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Qemu.Golden;
 using Sandbox.Isolation.Qemu.Machine;
@@ -12,6 +14,7 @@ namespace Sandbox.Isolation.Qemu;
 public sealed partial class QemuBackend
 {
     private readonly GoldenStore _golden;
+    private readonly LoadedGoldens _goldens = new();
     private readonly ConcurrentDictionary<string, bool> _saving = new(StringComparer.Ordinal);
 
     /// <inheritdoc/>
@@ -106,7 +109,7 @@ public sealed partial class QemuBackend
                 return null;
             }
 
-            var loaded = await _golden.LoadAsync(golden, cancellationToken);
+            var loaded = await _goldens.LoadAsync(golden, cancellationToken);
             await DataDisk.CopyAsync(Path.Combine(golden.Directory, GoldenContent.Disk), spec.DiskPath, cancellationToken);
             var origin = new MachineOrigin
             {

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Golden;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Qemu.Golden;
 using Sandbox.Isolation.Qemu.Machine;
@@ -81,7 +82,7 @@ public sealed partial class QemuBackend
         {
             var found = _golden.Find(spec.ImageDirectory, facts.Fingerprint, goldenId)
                 ?? throw new IsolationException($"MicroVM {spec.Owner.VmId} cannot be restored yet: its golden snapshot {goldenId} is not on this host; import it first.");
-            golden = await _golden.LoadAsync(found, cancellationToken);
+            golden = await _goldens.LoadAsync(found, cancellationToken);
         }
 
         // What is written to one machine only would be written in vain to a memory of its own that nobody shares.

@@ -2,9 +2,10 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Disks;
+using Sandbox.Isolation.Golden;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
-using Sandbox.Isolation.Qemu.Golden;
 using Sandbox.Isolation.Qemu.Machine;
 
 namespace Sandbox.Isolation.Qemu;
@@ -45,7 +46,12 @@ public sealed partial class QemuBackend : IIsolationBackend
     /// <inheritdoc/>
     public BackendCapabilities Capabilities { get; } = new()
     {
-        Boundary = TrustBoundary.VirtualMachine, MemorySnapshot = true, DiskSnapshot = true, Fork = true, GoldenSnapshot = true, WarmPool = true,
+        Boundary = TrustBoundary.VirtualMachine,
+        MemorySnapshot = true,
+        DiskSnapshot = true,
+        Fork = true,
+        GoldenSnapshot = true,
+        WarmPool = true,
     };
 
     /// <inheritdoc/>
@@ -96,7 +102,7 @@ public sealed partial class QemuBackend : IIsolationBackend
         {
             cancellationToken.ThrowIfCancellationRequested();
             var vmId = Path.GetFileName(path)["vm-".Length..];
-            var directory = new VmDirectory(_hostRoot, vmId);
+            var directory = new QemuDirectory(_hostRoot, vmId);
             if (IsInternal(vmId))
             {
                 // Ours, and not yet anybody's: its record may not be written yet.
@@ -117,7 +123,7 @@ public sealed partial class QemuBackend : IIsolationBackend
             reaped.Add(new ReapedMicroVm(owner, killed ? "process, cgroup, directory" : "cgroup, directory"));
         }
 
-        foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !IsInternal(v) && !Directory.Exists(new VmDirectory(_hostRoot, v).DirectoryPath)))
+        foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !IsInternal(v) && !Directory.Exists(new QemuDirectory(_hostRoot, v).DirectoryPath)))
         {
             await KillAsync(vmId, null);
             reaped.Add(new ReapedMicroVm(new MicroVmOwner(vmId, "", 0), "cgroup"));

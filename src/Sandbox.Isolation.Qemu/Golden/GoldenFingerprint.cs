@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Qemu.Machine;
 
@@ -27,7 +28,7 @@ internal static class GoldenFingerprint
 
         // Equal machines measure their clocks a little differently; a part in a thousand is no other machine.
         var rate = accelerator == "tcg" ? (long)Math.Round(Math.Log(tscKhz) * 1000) : 0;
-        text.AppendJoin('\n', CommandLine.Machine(accelerator, sizes.Vcpus, sizes.MemoryMiB, tscKhz: 0)).Append(CultureInfo.InvariantCulture, $"\nclock {rate}\n").Append(HostClock.Processor);
+        text.AppendJoin('\n', CommandLine.Machine(accelerator, sizes.Vcpus, sizes.MemoryMiB, tscKhz: 0)).Append(CultureInfo.InvariantCulture, $"\nclock {rate}\n").Append(HostProcessor.Description);
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())).AsSpan(0, 8));
     }
 }

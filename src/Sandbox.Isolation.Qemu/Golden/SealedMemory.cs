@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Disks;
 
 namespace Sandbox.Isolation.Qemu.Golden;
 

@@ -1,5 +1,5 @@
 using Sandbox.Isolation.Backends;
-using Sandbox.Isolation.Qemu.Machine;
+using Sandbox.Isolation.Disks;
 
 namespace Sandbox.Isolation.Qemu.Golden;
 

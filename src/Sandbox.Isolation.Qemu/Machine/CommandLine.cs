@@ -44,7 +44,7 @@ internal static class CommandLine
     }
 
     /// <summary>All of it, for one microVM. Its memory is its own, or a private view of what several share; it boots, or waits stopped for the state of its devices.</summary>
-    public static IReadOnlyList<string> Build(MicroVmSpec spec, VmDirectory directory, string accelerator, long tscKhz, bool clone, bool incoming)
+    public static IReadOnlyList<string> Build(MicroVmSpec spec, QemuDirectory directory, string accelerator, long tscKhz, bool clone, bool incoming)
     {
         var size = string.Create(CultureInfo.InvariantCulture, $"size={spec.MemoryMiB}M");
         string[] own =

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Sandbox.Isolation.Hosting;
 
 namespace Sandbox.Isolation.Qemu.Machine;
 
@@ -14,15 +15,10 @@ internal sealed class HostClock(string directory)
     /// <summary>In kHz.</summary>
     public long TscKhz => _rate.Value;
 
-    /// <summary>Model and features of the host's processor, which a guest under KVM has seen and counts on. Read once: every start asks for a fingerprint.</summary>
-    public static string Processor { get; } = string.Join(
-        '\n',
-        File.ReadLines("/proc/cpuinfo").Where(l => l.StartsWith("model name", StringComparison.Ordinal) || l.StartsWith("flags", StringComparison.Ordinal)).Distinct());
-
     private static long Keep(string directory)
     {
         var path = Path.Combine(directory, "tsc-khz");
-        var model = Processor.Split('\n')[0];
+        var model = HostProcessor.Description.Split('\n')[0];
         if (Load(path, model) is { } kept)
         {
             return kept;

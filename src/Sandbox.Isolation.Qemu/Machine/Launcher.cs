@@ -41,7 +41,7 @@ internal static partial class Launcher
     private static readonly Lazy<string?> KvmGroup = new(FindKvmGroup);
 
     public static async Task<Process> StartAsync(
-        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, VmDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm, string disk, string memory)
+        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, QemuDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm, string disk, string memory)
     {
         var image = TemplateImage.Load(spec.ImageDirectory);
         var start = new ProcessStartInfo("/bin/sh")

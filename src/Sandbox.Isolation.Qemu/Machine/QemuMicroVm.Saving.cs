@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Disks;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Qemu.Qmp;
 

@@ -15,7 +15,7 @@ namespace Sandbox.Isolation.Qemu.Machine;
 /// <summary>One QEMU process and everything it holds on the host.</summary>
 internal sealed partial class QemuMicroVm : IMicroVm
 {
-    private readonly VmDirectory _directory;
+    private readonly QemuDirectory _directory;
     private readonly CgroupTree _cgroups;
     private readonly UserIds.Lease? _user;
     private readonly ILogger _logger;
@@ -34,7 +34,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
     private bool _expected;
     private bool _disposed;
 
-    private QemuMicroVm(MicroVmOwner owner, VmDirectory directory, CgroupTree cgroups, UserIds.Lease? user, ILogger logger) =>
+    private QemuMicroVm(MicroVmOwner owner, QemuDirectory directory, CgroupTree cgroups, UserIds.Lease? user, ILogger logger) =>
         (Owner, _directory, _cgroups, _user, _logger) = (owner, directory, cgroups, user, logger);
 
     public MicroVmOwner Owner { get; private set; }
@@ -51,7 +51,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
     public static async Task<QemuMicroVm> StartAsync(
         QemuOptions options, MicroVmSpec spec, string accelerator, long tscKhz, string hostRoot, CgroupTree cgroups, UserIds? users, MachineOrigin origin, TimeSpan deadline, ILogger logger, CancellationToken cancellationToken)
     {
-        var directory = new VmDirectory(hostRoot, spec.Owner.VmId);
+        var directory = new QemuDirectory(hostRoot, spec.Owner.VmId);
         directory.Create(spec.Owner);
         var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), logger) { _origin = origin };
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Threading.Channels;
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Disks;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Qemu.Golden;
 

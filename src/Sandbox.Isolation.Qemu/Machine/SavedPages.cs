@@ -1,5 +1,6 @@
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Disks;
 using Sandbox.Isolation.Qemu.Golden;
 
 namespace Sandbox.Isolation.Qemu.Machine;

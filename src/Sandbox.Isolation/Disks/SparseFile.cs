@@ -1,10 +1,10 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Disks;
 
 /// <summary>Where a sparse file has data. Holes are passed over without being read.</summary>
-internal static partial class SparseFile
+public static partial class SparseFile
 {
     private const int SeekData = 3;
     private const int SeekHole = 4;

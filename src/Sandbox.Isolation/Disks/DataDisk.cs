@@ -4,13 +4,13 @@ using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Disks;
 
 /// <summary>
 /// The writable disk of a session: a sparse raw file with ext4. Formatting takes tens of milliseconds, so a blank of each size is kept and copied
 /// (by reflink where the file system can, else only its few written blocks).
 /// </summary>
-internal sealed partial class DataDisk(string cacheDirectory)
+public sealed partial class DataDisk(string cacheDirectory)
 {
     /// <summary>What a disk that is being written is called, behind its own name.</summary>
     public const string Partial = ".partial";

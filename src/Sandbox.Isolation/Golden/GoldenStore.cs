@@ -1,20 +1,17 @@
-using System.Collections.Concurrent;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
-using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Hosting;
 
-namespace Sandbox.Isolation.Qemu.Golden;
+namespace Sandbox.Isolation.Golden;
 
 /// <summary>
 /// Golden snapshots of this machine, each in <c>golden/&lt;fingerprint&gt;</c> below its image, so that all servers on the machine share them and they go when the image goes. Those of other
 /// hosts, which saved machines are differences from, are beside, in <c>golden/&lt;fingerprint&gt;-&lt;id&gt;</c>. A directory is made under another name and takes its own last: one that is there is whole.
 /// </summary>
-internal sealed class GoldenStore(ILogger logger)
+public sealed class GoldenStore(ILogger logger)
 {
     private const string Manifest = "golden.json";
-    private readonly ConcurrentDictionary<string, Lazy<Task<LoadedGolden>>> _loaded = new(StringComparer.Ordinal);
 
     /// <summary>This host's own snapshot with a fingerprint, or <see langword="null"/>.</summary>
     public GoldenSnapshot? Find(string imageDirectory, string fingerprint) => Read(fingerprint, Path.Combine(Root(imageDirectory), fingerprint));
@@ -100,34 +97,7 @@ internal sealed class GoldenStore(ILogger logger)
         }
     }
 
-    /// <summary>The snapshot in memory, once for this process: every clone shares it.</summary>
-    public async Task<LoadedGolden> LoadAsync(GoldenSnapshot golden, CancellationToken cancellationToken)
-    {
-        var key = golden.Directory + golden.BuiltAt.UtcTicks;
-        var loading = _loaded.GetOrAdd(key, _ => new Lazy<Task<LoadedGolden>>(() => Task.Run(() => new LoadedGolden(
-            golden.Id,
-            SealedMemory.Load(Path.Combine(golden.Directory, GoldenContent.Memory)),
-            File.ReadAllBytes(Path.Combine(golden.Directory, GoldenContent.Devices)),
-            File.OpenHandle(Path.Combine(golden.Directory, GoldenContent.Disk))))));
-        try
-        {
-            return await loading.Value.WaitAsync(cancellationToken);
-        }
-        catch (Exception e) when (e is not OperationCanceledException)
-        {
-            _loaded.TryRemove(new KeyValuePair<string, Lazy<Task<LoadedGolden>>>(key, loading));
-            throw;
-        }
-    }
-
     private static string Root(string imageDirectory) => Path.Combine(imageDirectory, "golden");
 
     private sealed record GoldenFacts(string Id, DateTimeOffset BuiltAt, long MemoryBytes);
 }
-
-/// <summary>A golden snapshot as clones use it, and as saved machines are compared with it.</summary>
-/// <param name="Id">See <see cref="GoldenSnapshot.Id"/>.</param>
-/// <param name="Memory">Its memory.</param>
-/// <param name="Devices">State of CPU and devices.</param>
-/// <param name="Disk">Its disk, open for reading: it is there as long as machines that began with it.</param>
-internal sealed record LoadedGolden(string Id, SealedMemory Memory, byte[] Devices, SafeFileHandle Disk);

@@ -1,10 +1,9 @@
 using System.Runtime.CompilerServices;
-using Sandbox.Isolation.Backends;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Backends;
 
 /// <summary>What a source of a saved machine may give: whole blocks, ascending, inside of what they belong to. Anything else must not be written anywhere.</summary>
-internal static class SourceRules
+public static class SourceRules
 {
     /// <summary>Largest state of CPU and devices, in bytes. A usual one has 70 KB.</summary>
     public const int MaxDevices = 16 << 20;

@@ -3,10 +3,10 @@ using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
 
-namespace Sandbox.Isolation.Qemu.Golden;
+namespace Sandbox.Isolation.Golden;
 
 /// <summary>What a machine does before it becomes a golden snapshot, so that no clone has to do it again.</summary>
-internal static class WarmUp
+public static class WarmUp
 {
     /// <summary>
     /// Imported while nobody's variables are there, and not bound to names; then the session's numbering begins anew. What a template does not have is passed over.
@@ -23,6 +23,8 @@ internal static class WarmUp
         get_ipython().execution_count = 0
         """;
 
+    /// <summary>Starts an interpreter of each language, lets it import what most code needs, and writes the disk back.</summary>
+    /// <exception cref="IsolationException">The warm-up of a language failed.</exception>
     public static async Task RunAsync(IGuest guest, IReadOnlyList<string> languages, ILogger logger, CancellationToken cancellationToken)
     {
         foreach (var language in languages)

@@ -1,10 +1,10 @@
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Disks;
 
 /// <summary>What a machine's disk has that the golden one has not. Stretches that are holes in both are not read.</summary>
-internal static class DiskDifference
+public static class DiskDifference
 {
     private const int Block = MachineBlock.DiskBlock;
 

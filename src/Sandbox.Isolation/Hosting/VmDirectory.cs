@@ -1,15 +1,19 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using Sandbox.Isolation.Backends;
-using Sandbox.Isolation.Hosting;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Hosting;
 
 /// <summary>The directory of one live microVM: its sockets, and who it belongs to. What the reaper goes by after a crash.</summary>
-internal sealed partial class VmDirectory
+public partial class VmDirectory
 {
-    private const int MaxSocketPath = 107;
+    /// <summary>Most bytes of a unix socket's path: the 108 of <c>sun_path</c> without the NUL.</summary>
+    protected const int MaxSocketPath = 107;
 
+    /// <summary>Names the directory; makes nothing.</summary>
+    /// <param name="hostRoot">Where the directories of one host's microVMs are.</param>
+    /// <param name="vmId">The microVM: <c>[a-z0-9-]{1,40}</c>.</param>
+    /// <exception cref="IsolationException">That is no microVM id.</exception>
     public VmDirectory(string hostRoot, string vmId)
     {
         if (!VmId().IsMatch(vmId))
@@ -18,26 +22,18 @@ internal sealed partial class VmDirectory
         }
 
         DirectoryPath = Path.Combine(hostRoot, "vm-" + vmId);
-        if (Agent.Length > MaxSocketPath)
-        {
-            throw new IsolationException($"The runtime directory {hostRoot} is too long: socket paths below it must fit {MaxSocketPath} bytes.");
-        }
     }
 
+    /// <summary>Where it is.</summary>
     public string DirectoryPath { get; }
-
-    public string Qmp => Path.Combine(DirectoryPath, "qmp");
-
-    public string Agent => Path.Combine(DirectoryPath, "agent");
-
-    /// <summary>Where the state of devices goes in or out.</summary>
-    public string Migration => Path.Combine(DirectoryPath, "state");
 
     private string OwnerFile => Path.Combine(DirectoryPath, "owner.json");
 
     /// <summary>Makes the directory, readable by nobody else, and writes down its owner.</summary>
+    /// <exception cref="IsolationException">There is one already.</exception>
     public void Create(MicroVmOwner owner)
     {
+        ArgumentNullException.ThrowIfNull(owner);
         Directory.CreateDirectory(Path.GetDirectoryName(DirectoryPath)!);
         if (Directory.Exists(DirectoryPath))
         {
@@ -51,6 +47,7 @@ internal sealed partial class VmDirectory
     /// <summary>Adds the process.</summary>
     public void Complete(MicroVmOwner owner, ProcessIdentity? process) => Save(new OwnerRecord(owner, process));
 
+    /// <summary>Who it belongs to, or <see langword="null"/> where that cannot be read.</summary>
     public OwnerRecord? Load()
     {
         try
@@ -63,11 +60,23 @@ internal sealed partial class VmDirectory
         }
     }
 
+    /// <summary>Removes it with all that is in it. None there is no error.</summary>
     public void Remove()
     {
         if (Directory.Exists(DirectoryPath))
         {
             Directory.Delete(DirectoryPath, recursive: true);
+        }
+    }
+
+    /// <summary>Refuses a directory whose sockets could not be bound.</summary>
+    /// <exception cref="IsolationException">The longest path does not fit a socket's address.</exception>
+    protected static void RequireSocketPath(string longest, string hostRoot)
+    {
+        ArgumentNullException.ThrowIfNull(longest);
+        if (longest.Length > MaxSocketPath)
+        {
+            throw new IsolationException($"The runtime directory {hostRoot} is too long: socket paths below it must fit {MaxSocketPath} bytes.");
         }
     }
 
@@ -81,5 +90,7 @@ internal sealed partial class VmDirectory
     private static partial Regex VmId();
 }
 
-/// <summary>What owner.json holds.</summary>
-internal sealed record OwnerRecord(MicroVmOwner Owner, ProcessIdentity? Process);
+/// <summary>What <c>owner.json</c> holds.</summary>
+/// <param name="Owner">The owner.</param>
+/// <param name="Process">The process, once there is one.</param>
+public sealed record OwnerRecord(MicroVmOwner Owner, ProcessIdentity? Process);

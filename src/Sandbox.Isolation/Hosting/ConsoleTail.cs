@@ -1,14 +1,15 @@
 using System.Text;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Hosting;
 
 /// <summary>Drains a stream and keeps its last bytes, for error messages. However much a guest prints, the host keeps this much.</summary>
-internal sealed class ConsoleTail(int capacity = 16 * 1024)
+public sealed class ConsoleTail(int capacity = 16 * 1024)
 {
     private readonly byte[] _ring = new byte[capacity];
     private readonly Lock _lock = new();
     private long _written;
 
+    /// <summary>Reads until the stream ends. Never faults.</summary>
     public async Task DrainAsync(Stream stream)
     {
         var buffer = new byte[4096];

@@ -1,9 +1,9 @@
 using Microsoft.Win32.SafeHandles;
 
-namespace Sandbox.Isolation.Qemu.Golden;
+namespace Sandbox.Isolation.Disks;
 
 /// <summary>Copies a file and leaves holes where it has only zeros.</summary>
-internal static class SparseCopy
+public static class SparseCopy
 {
     private const int Block = 4096;
 

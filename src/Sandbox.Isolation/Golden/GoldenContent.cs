@@ -2,17 +2,22 @@ using System.Buffers.Binary;
 using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
-using Sandbox.Isolation.Qemu.Machine;
+using Sandbox.Isolation.Disks;
 
-namespace Sandbox.Isolation.Qemu.Golden;
+namespace Sandbox.Isolation.Golden;
 
 /// <summary>
 /// The bytes of a golden snapshot: their id, and how they go from host to host. What is zero does not count, so holes may be where they like.
 /// </summary>
-internal static class GoldenContent
+public static class GoldenContent
 {
+    /// <summary>File of the guest's memory.</summary>
     public const string Memory = "memory";
+
+    /// <summary>File of the state of CPU and devices.</summary>
     public const string Devices = "devices";
+
+    /// <summary>File of the writable disk.</summary>
     public const string Disk = "disk.img";
 
     /// <summary>Blocks read at once.</summary>
