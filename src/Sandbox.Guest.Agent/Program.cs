@@ -1,3 +1,4 @@
+using System.Globalization;
 using Sandbox.Guest.Agent;
 using Sandbox.Guest.Agent.Channel;
 
@@ -8,10 +9,14 @@ switch (args)
         File.WriteAllText("/proc/self/oom_score_adj", "-1000");
         new AgentServer(Endpoint.ForVirtioPort(name), ownsMachine: true).Run();
         return 0;
+    case ["--vsock", var text] when uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port):
+        File.WriteAllText("/proc/self/oom_score_adj", "-1000");
+        new AgentServer(Endpoint.ForVsock(port), ownsMachine: true).Run();
+        return 0;
     case ["--socket", var path]:
         new AgentServer(Endpoint.ForSocket(path), ownsMachine: false).Run();
         return 0;
     default:
-        Console.Error.WriteLine("usage: agent --virtio-port NAME   in a microVM, as root\n       agent --socket PATH         on a unix socket, for tests");
+        Console.Error.WriteLine("usage: agent --virtio-port NAME   in a microVM, as root\n       agent --vsock PORT          the same, where the host connects by vsock\n       agent --socket PATH         on a unix socket, for tests");
         return 2;
 }

@@ -1,13 +1,16 @@
+using Microsoft.Win32.SafeHandles;
 using Sandbox.Guest.Agent.Platform;
 
 namespace Sandbox.Guest.Agent.Channel;
 
 /// <summary>
 /// A file descriptor as a blocking stream: read(2) and write(2) and nothing between, because a virtio port is neither a file nor a socket
-/// to .NET. Reading and writing may happen at the same time on two threads.
+/// to .NET. Reading and writing may happen at the same time on two threads, and disposing on a third: the descriptor is closed when the last call has returned.
 /// </summary>
 internal sealed unsafe class DescriptorStream(int fd) : Stream
 {
+    private readonly SafeFileHandle _handle = new(fd, ownsHandle: true);
+
     public override bool CanRead => true;
 
     public override bool CanWrite => true;
@@ -24,7 +27,7 @@ internal sealed unsafe class DescriptorStream(int fd) : Stream
         {
             while (true)
             {
-                var n = Native.Read(fd, p, (nuint)buffer.Length);
+                var n = Native.Read(_handle, p, (nuint)buffer.Length);
                 if (n >= 0)
                 {
                     return (int)n;
@@ -44,7 +47,7 @@ internal sealed unsafe class DescriptorStream(int fd) : Stream
         {
             for (nint done = 0; done < buffer.Length;)
             {
-                var n = Native.Write(fd, p + done, (nuint)(buffer.Length - done));
+                var n = Native.Write(_handle, p + done, (nuint)(buffer.Length - done));
                 if (n < 0 && Native.Errno != Native.Interrupted)
                 {
                     throw new IOException("write: " + Native.Describe(Native.Errno));
@@ -69,7 +72,7 @@ internal sealed unsafe class DescriptorStream(int fd) : Stream
 
     protected override void Dispose(bool disposing)
     {
-        Native.Close(fd);
+        _handle.Dispose();
         base.Dispose(disposing);
     }
 }
