@@ -184,7 +184,8 @@ internal sealed partial class FirecrackerMicroVm
 
     private async Task<GuestConnection> ConnectGuestAsync(NetworkStream stream, string name, CancellationToken cancellationToken)
     {
-        var options = new GuestConnectionOptions { HelloDeadline = TimeSpan.FromMinutes(5), HelloInterval = TimeSpan.FromMilliseconds(250) };
+        // After a snapshot the channel is cut and joined again; one that is cut otherwise is given up that much later, or when the machine is gone.
+        var options = new GuestConnectionOptions { HelloDeadline = TimeSpan.FromMinutes(5), HelloInterval = TimeSpan.FromMilliseconds(250), ReconnectWindow = ResumeDeadline };
         if (_origin.Memo is not { } memo)
         {
             return await GuestConnection.ConnectAsync(stream, name, options, _logger, cancellationToken);

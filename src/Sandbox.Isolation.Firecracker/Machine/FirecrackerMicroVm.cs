@@ -219,6 +219,7 @@ internal sealed partial class FirecrackerMicroVm : IMicroVm
             : process.ExitCode != 0 ? $"its monitor failed with exit code {process.ExitCode}{(said.Length > 0 ? ": " + said : "")}"
             : "the guest shut itself down");
         _exited.TrySetResult(new MicroVmExit(_expected, reason));
+        _guest?.Close($"the microVM is gone: {reason}");
     }
 
     /// <summary>A machine whose memory is not served any more hangs for ever at the next page it touches.</summary>
