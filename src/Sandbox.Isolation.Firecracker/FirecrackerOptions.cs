@@ -7,10 +7,10 @@ public sealed record FirecrackerOptions
     public required string HostId { get; init; }
 
     /// <summary>Program to run. Under the jailer it must be linked statically, as released binaries are: it is copied into an otherwise empty root.</summary>
-    public string Binary { get; init; } = "/usr/bin/firecracker";
+    public string Binary { get; init; } = Find("firecracker");
 
     /// <summary>The jailer, of the same version.</summary>
-    public string Jailer { get; init; } = "/usr/bin/jailer";
+    public string Jailer { get; init; } = Find("jailer");
 
     /// <summary>
     /// Run Firecracker without its jailer although this process is root. For tests: it then runs as root too. A process that is not root never uses the jailer, because it could not.
@@ -65,6 +65,13 @@ public sealed record FirecrackerOptions
 
     /// <summary>Memory that Firecracker itself may use beyond the guest's: its own, and the page cache of what it reads and writes. In MiB.</summary>
     public int OverheadMiB { get; init; } = 128;
+
+    /// <summary>Where a program usually is; the first place if it is in none, so that errors can name one.</summary>
+    private static string Find(string program)
+    {
+        string[] places = ["/usr/bin/" + program, "/usr/local/bin/" + program];
+        return places.FirstOrDefault(File.Exists) ?? places[0];
+    }
 }
 
 /// <summary>How the memory of a machine that is loaded comes into its process.</summary>

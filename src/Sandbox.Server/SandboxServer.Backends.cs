@@ -28,6 +28,7 @@ public sealed partial class SandboxServer
                 s.GetRequiredService<ILogger<QemuBackend>>()));
         }
 
+        AddFirecracker(services, options);
         if (options.NullBackend)
         {
             NullImages.Ensure(options.ImageRoot);

@@ -74,6 +74,7 @@ internal sealed class ApiServer(string socketPath, Func<ApiRequest, Task<ApiAnsw
 
         if (length > MaxBody)
         {
+            await stream.ReadExactlyAsync(new byte[Math.Min(length, 1 << 20)], cancellationToken);
             return ApiAnswer.Refuse($"Request payload with size {length} is larger than the limit of {MaxBody} allowed by server.");
         }
 
@@ -140,7 +141,9 @@ internal sealed record ApiRequest(string Method, string Path, JsonElement? Body)
 /// <summary>What is answered.</summary>
 internal sealed record ApiAnswer(int Status, string? Body)
 {
+    private static readonly JsonSerializerOptions AsItIs = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     public static ApiAnswer Done { get; } = new(204, null);
 
-    public static ApiAnswer Refuse(string fault) => new(400, $"{{\"fault_message\":{JsonSerializer.Serialize(fault)}}}");
+    public static ApiAnswer Refuse(string fault) => new(400, $"{{\"fault_message\":{JsonSerializer.Serialize(fault, AsItIs)}}}");
 }

@@ -46,6 +46,16 @@ internal static unsafe partial class Posix
         }
     }
 
+    /// <summary>The reading end of a pipe that some bytes are in.</summary>
+    public static int PipeWith(ReadOnlySpan<byte> data)
+    {
+        var ends = stackalloc int[2];
+        fixed (byte* bytes = data)
+        {
+            return Pipe(ends) == 0 && Write(ends[1], bytes, (nuint)data.Length) == data.Length ? ends[0] : throw new DoubleException($"pipe: {Marshal.GetLastPInvokeErrorMessage()}");
+        }
+    }
+
     public static int SendDescriptor(SafeHandle socket, ReadOnlySpan<byte> data, int descriptor)
     {
         var control = stackalloc byte[24];
@@ -91,8 +101,17 @@ internal static unsafe partial class Posix
     [LibraryImport("libc", EntryPoint = "mmap", SetLastError = true)]
     private static partial nint MapMemory(nint address, nuint length, int protection, int flags, int fd, long offset);
 
+    [LibraryImport("libc", EntryPoint = "madvise", SetLastError = true)]
+    public static partial int Advise(byte* address, nuint length, int advice);
+
     [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
     private static partial int IoControl(int fd, nuint request, void* argument);
+
+    [LibraryImport("libc", EntryPoint = "pipe", SetLastError = true)]
+    private static partial int Pipe(int* ends);
+
+    [LibraryImport("libc", EntryPoint = "write", SetLastError = true)]
+    private static partial nint Write(int fd, void* data, nuint length);
 
     [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
     private static partial nint SendMessage(SafeHandle socket, Message* message, int flags);

@@ -13,6 +13,7 @@ internal sealed unsafe class UserfaultMemory
     private const nuint Register = 0xc020aa00;
     private const ulong ApiVersion = 0xaa;
     private const ulong Missing = 1;
+    private const int DontNeed = 4;
 
     private readonly byte* _address;
     private readonly long _length;
@@ -20,7 +21,8 @@ internal sealed unsafe class UserfaultMemory
     /// <param name="userfault">A descriptor that was opened while this process might.</param>
     /// <param name="socketPath">Who serves.</param>
     /// <param name="length">Bytes of the memory.</param>
-    public UserfaultMemory(int userfault, string socketPath, long length)
+    /// <param name="features">What is asked of the kernel besides page faults.</param>
+    public UserfaultMemory(int userfault, string socketPath, long length, ulong features = 0)
     {
         if (userfault < 0)
         {
@@ -29,7 +31,7 @@ internal sealed unsafe class UserfaultMemory
 
         _length = length;
         _address = Posix.Map((nuint)length);
-        var api = new ApiArguments { Version = ApiVersion };
+        var api = new ApiArguments { Version = ApiVersion, Features = features };
         Posix.Control(userfault, Api, &api, "UFFDIO_API");
         var half = length / 2 / GuestMemory.Page * GuestMemory.Page;
         foreach (var (offset, size) in ((long, long)[])[(0, half), (half, length - half)])
@@ -45,6 +47,15 @@ internal sealed unsafe class UserfaultMemory
         if (Posix.SendDescriptor(socket.SafeHandle, Encoding.ASCII.GetBytes(description), userfault) < 0)
         {
             throw new DoubleException($"sendmsg: {Marshal.GetLastPInvokeErrorMessage()}");
+        }
+    }
+
+    /// <summary>Tells the kernel that a page is not needed any more, as a balloon does.</summary>
+    public void GiveBack(long index)
+    {
+        if (Posix.Advise(_address + (index * GuestMemory.Page), GuestMemory.Page, DontNeed) != 0)
+        {
+            throw new DoubleException($"madvise: {Marshal.GetLastPInvokeErrorMessage()}");
         }
     }
 
