@@ -10,8 +10,9 @@ switch (args)
         new AgentServer(Endpoint.ForVirtioPort(name), ownsMachine: true).Run();
         return 0;
     case ["--vsock", var text] when uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port):
+        var endpoint = Endpoint.ForVsock(port);
         File.WriteAllText("/proc/self/oom_score_adj", "-1000");
-        new AgentServer(Endpoint.ForVsock(port), ownsMachine: true).Run();
+        new AgentServer(endpoint, ownsMachine: true).Run();
         return 0;
     case ["--socket", var path]:
         new AgentServer(Endpoint.ForSocket(path), ownsMachine: false).Run();
