@@ -90,20 +90,22 @@ public sealed record CdiDevice(string Name, CdiEdits ContainerEdits, IReadOnlyDi
 /// <summary>What is added to a container's configuration.</summary>
 public sealed record CdiEdits
 {
+    // Lists that a file leaves out arrive as null: generated readers set every member, and so overwrite initial values.
+
     /// <summary>Variables, as <c>NAME=value</c>.</summary>
-    public IReadOnlyList<string> Env { get; init; } = [];
+    public IReadOnlyList<string> Env { get => field ?? []; init; }
 
     /// <summary>Device nodes.</summary>
-    public IReadOnlyList<CdiNode> DeviceNodes { get; init; } = [];
+    public IReadOnlyList<CdiNode> DeviceNodes { get => field ?? []; init; }
 
     /// <summary>Files of the host.</summary>
-    public IReadOnlyList<CdiMount> Mounts { get; init; } = [];
+    public IReadOnlyList<CdiMount> Mounts { get => field ?? []; init; }
 
     /// <summary>Programs of the host that the runtime runs, as root.</summary>
-    public IReadOnlyList<CdiHook> Hooks { get; init; } = [];
+    public IReadOnlyList<CdiHook> Hooks { get => field ?? []; init; }
 
     /// <summary>More groups for the process.</summary>
-    public IReadOnlyList<uint> AdditionalGids { get; init; } = [];
+    public IReadOnlyList<uint> AdditionalGids { get => field ?? []; init; }
 
     /// <summary>Cache and memory bandwidth control of Intel's; not applied.</summary>
     public JsonElement? IntelRdt { get; init; }
