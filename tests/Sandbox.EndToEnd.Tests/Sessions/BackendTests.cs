@@ -45,7 +45,7 @@ public sealed class BackendTests
         await api.RunAsync(id, new JsonObject { ["code"] = "x = 41; _ = open('kept', 'w').write('file')" });
         await api.PostAsync($"/v1/sessions/{id}/pause");
         Assert.Equal("file", (await api.ShellAsync(id, "cat kept")).Stdout);
-        Assert.Contains((await api.RunAsync(id, new JsonObject { ["code"] = "x" })).Events, e => e.Kind == "error" && e.Data["name"]!.ToString() == "NameError");
+        Assert.Contains((await api.RunAsync(id, new JsonObject { ["code"] = "x" })).Events, e => e.Kind == "codeError" && e.Data["name"]!.ToString() == "NameError");
         var fork = (await api.PostAsync($"/v1/sessions/{id}/fork", new { count = 1 }, HttpStatusCode.Created))["sessions"]![0]!;
         Assert.Equal("file", (await api.ShellAsync(Text(fork, "id"), "cat kept")).Stdout);
         await api.DeleteSessionAsync(Text(fork, "id"));
