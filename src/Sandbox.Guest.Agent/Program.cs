@@ -1,3 +1,4 @@
+using System.Globalization;
 using Sandbox.Guest.Agent;
 using Sandbox.Guest.Agent.Channel;
 using Sandbox.Guest.Agent.Executions;
@@ -16,10 +17,21 @@ switch (args)
         Children.AdoptOrphans();
         new AgentServer(Endpoint.ForDescriptors(0, 1), Surroundings.Container).Run();
         return 0;
+    case ["--vsock", var text] when uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port):
+        var endpoint = Endpoint.ForVsock(port);
+        File.WriteAllText("/proc/self/oom_score_adj", "-1000");
+        new AgentServer(endpoint, Surroundings.Machine).Run();
+        return 0;
     case ["--socket", var path]:
         new AgentServer(Endpoint.ForSocket(path), Surroundings.Host).Run();
         return 0;
     default:
-        Console.Error.WriteLine("usage: agent --virtio-port NAME   in a microVM, as root\n       agent --container UID [N]   in a container, as the user of that id, with N processors; the channel is standard input and output\n       agent --socket PATH         on a unix socket, for tests");
+        Console.Error.WriteLine(
+            """
+            usage: agent --virtio-port NAME   in a microVM, as root
+                   agent --vsock PORT         the same, where the host connects by vsock
+                   agent --container UID [N]  in a container, as the user of that id, with N processors; the channel is standard input and output
+                   agent --socket PATH        on a unix socket, for tests
+            """);
         return 2;
 }

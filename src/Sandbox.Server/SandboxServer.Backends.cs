@@ -29,6 +29,7 @@ public sealed partial class SandboxServer
                 s.GetRequiredService<ILogger<QemuBackend>>()));
         }
 
+        AddFirecracker(services, options);
         AddContainers(services, options, "oci", OciTier.HostKernel);
         AddContainers(services, options, "gvisor", OciTier.Gvisor);
 

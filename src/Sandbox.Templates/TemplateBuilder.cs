@@ -179,19 +179,24 @@ public sealed class TemplateBuilder(ImageStore store)
         File.SetUnixFileMode(Path.Combine(folder, "bin/busybox"), Executable);
         File.SetUnixFileMode(Path.Combine(folder, "init"), Executable);
 
-        var names = File.ReadLines(Path.Combine(definition.InitramfsFolder, "modules")).Select(l => l.Trim()).Where(l => l.Length > 0 && l[0] != '#');
-        var order = modules.InLoadOrder(names);
-        foreach (var module in order)
+        // A second list is loaded only where the host's monitor has the device: init goes by the kernel command line.
+        var always = modules.InLoadOrder(NamesIn(definition, "modules"));
+        var vsock = modules.InLoadOrder(NamesIn(definition, "modules-vsock")).Except(always, StringComparer.Ordinal).ToList();
+        foreach (var module in always.Concat(vsock))
         {
             File.Copy(module, Path.Combine(folder, "modules", Path.GetFileName(module)));
         }
 
-        await File.WriteAllLinesAsync(Path.Combine(folder, "modules/order"), order.Select(m => Path.GetFileName(m)!), cancellationToken);
+        await File.WriteAllLinesAsync(Path.Combine(folder, "modules/order"), always.Select(m => Path.GetFileName(m)!), cancellationToken);
+        await File.WriteAllLinesAsync(Path.Combine(folder, "modules/order-vsock"), vsock.Select(m => Path.GetFileName(m)!), cancellationToken);
 
         // Not compressed: an emulated CPU unpacks slower than the host copies.
         await tools.RunAsync(
             folder, null, cancellationToken, "sh", "-c", "find . -print0 | LC_ALL=C sort -z | cpio --null --create --format=newc --owner=+0:+0 --reproducible --quiet >\"$1\"", "sh", Path.Combine(image, "initramfs.img"));
     }
+
+    private static IEnumerable<string> NamesIn(TemplateDefinition definition, string list) =>
+        File.ReadLines(Path.Combine(definition.InitramfsFolder, list)).Select(l => l.Trim()).Where(l => l.Length > 0 && l[0] != '#');
 
     private static async Task InstallAsync(
         string root, string work, TemplateDefinition definition, ToolRunner tools, IProgress<BuildProgress>? progress, CancellationToken cancellationToken)

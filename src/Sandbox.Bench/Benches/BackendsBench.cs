@@ -81,11 +81,6 @@ internal sealed class BackendsBench : IBench
         }
 
         rows.Add(new Row("bare: QEMU, boot to agent", "ms", await RawBoots.MeasureAsync(context, cancellationToken)));
-        if (RawWasm.Find() is { } worker)
-        {
-            rows.AddRange(await RawWasm.MeasureAsync(worker, context, samples, cancellationToken));
-        }
-
         return exec;
     }
 

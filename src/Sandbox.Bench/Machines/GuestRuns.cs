@@ -26,11 +26,22 @@ internal static class GuestRuns
     }
 
     /// <summary>Runs code in a new Python context of the machine; what it makes stays there.</summary>
-    public static async Task PythonAsync(IGuest guest, string code, CancellationToken cancellationToken)
+    public static async Task PythonAsync(IGuest guest, string code, CancellationToken cancellationToken) =>
+        await CodeAsync(guest, await ContextAsync(guest, "python", cancellationToken), code, cancellationToken);
+
+    /// <summary>Makes a context.</summary>
+    public static async Task<string> ContextAsync(IGuest guest, string language, CancellationToken cancellationToken)
     {
         var id = $"bench-{Environment.ProcessId}-{Interlocked.Increment(ref _next)}";
-        await guest.RequestAsync(new Request { CreateContext = new CreateContext { ContextId = id, Language = "python" } }, cancellationToken);
-        await FollowAsync(await guest.StartExecutionAsync(new StartExecution { ExecutionId = id, Code = new Code { ContextId = id, Source = code } }, cancellationToken), null, cancellationToken);
+        await guest.RequestAsync(new Request { CreateContext = new CreateContext { ContextId = id, Language = language } }, cancellationToken);
+        return id;
+    }
+
+    /// <summary>Runs code in a context, and returns when its first byte was there (ticks of <see cref="Stopwatch"/>; 0: it said nothing).</summary>
+    public static async Task<long> CodeAsync(IGuest guest, string context, string code, CancellationToken cancellationToken)
+    {
+        var id = $"bench-{Environment.ProcessId}-{Interlocked.Increment(ref _next)}";
+        return await FollowAsync(await guest.StartExecutionAsync(new StartExecution { ExecutionId = id, Code = new Code { ContextId = context, Source = code } }, cancellationToken), null, cancellationToken);
     }
 
     /// <summary>An answer after the last acknowledgement: nothing is under way in the channel.</summary>

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Text.Json.Nodes;
 using Sandbox.Bench.Benches;
 
@@ -85,6 +84,6 @@ internal sealed class RawContainers : IAsyncDisposable
         await said;
         return process.ExitCode == 0
             ? took
-            : throw new BenchException(string.Create(CultureInfo.InvariantCulture, $"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}: {(await complained).Trim()}"));
+            : throw new BenchException($"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}: {(await complained).Trim()}");
     }
 }

@@ -34,6 +34,7 @@ internal sealed class Diagnosis(ServerOptions options)
         var images = Images();
         findings.AddRange(images);
         findings.AddRange(await BackendAsync(probe, cancellationToken));
+        findings.AddRange(await FirecrackerFindings.LookAsync(options, probe, cancellationToken));
         return findings;
     }
 

@@ -1,13 +1,17 @@
+using Microsoft.Win32.SafeHandles;
 using Sandbox.Guest.Agent.Platform;
 
 namespace Sandbox.Guest.Agent.Channel;
 
 /// <summary>
 /// A file descriptor (or one for each direction) as a blocking stream: read(2) and write(2) and nothing between, because a virtio port is neither a file nor a socket
-/// to .NET. Reading and writing may happen at the same time on two threads.
+/// to .NET. Reading and writing may happen at the same time on two threads, and disposing on a third: a descriptor is closed when the last call has returned.
 /// </summary>
 internal sealed unsafe class DescriptorStream(int input, int output) : Stream
 {
+    private readonly SafeFileHandle _input = new(input, ownsHandle: true);
+    private readonly SafeFileHandle? _output = output == input ? null : new(output, ownsHandle: true);
+
     public DescriptorStream(int fd)
         : this(fd, fd)
     {
@@ -29,7 +33,7 @@ internal sealed unsafe class DescriptorStream(int input, int output) : Stream
         {
             while (true)
             {
-                var n = Native.Read(input, p, (nuint)buffer.Length);
+                var n = Native.Read(_input, p, (nuint)buffer.Length);
                 if (n >= 0)
                 {
                     return (int)n;
@@ -49,7 +53,7 @@ internal sealed unsafe class DescriptorStream(int input, int output) : Stream
         {
             for (nint done = 0; done < buffer.Length;)
             {
-                var n = Native.Write(output, p + done, (nuint)(buffer.Length - done));
+                var n = Native.Write(_output ?? _input, p + done, (nuint)(buffer.Length - done));
                 if (n < 0 && Native.Errno != Native.Interrupted)
                 {
                     throw new IOException("write: " + Native.Describe(Native.Errno));
@@ -74,12 +78,8 @@ internal sealed unsafe class DescriptorStream(int input, int output) : Stream
 
     protected override void Dispose(bool disposing)
     {
-        Native.Close(input);
-        if (output != input)
-        {
-            Native.Close(output);
-        }
-
+        _input.Dispose();
+        _output?.Dispose();
         base.Dispose(disposing);
     }
 }

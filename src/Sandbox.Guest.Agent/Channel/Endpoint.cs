@@ -1,4 +1,3 @@
-using System.Net.Sockets;
 using Sandbox.Guest.Agent.Platform;
 
 namespace Sandbox.Guest.Agent.Channel;
@@ -15,7 +14,10 @@ internal abstract class Endpoint
 
     public static Endpoint ForDescriptors(int input, int output) => new Pipes(input, output);
 
-    public static Endpoint ForSocket(string path) => new UnixSocket(path);
+    public static Endpoint ForSocket(string path) => new Listener(new UnixListener(path));
+
+    /// <summary>Connections that the host makes to a port of this machine's.</summary>
+    public static Endpoint ForVsock(uint port) => new Listener(new VsockListener(port));
 
     /// <summary>One port, open for the life of the agent. Reading 0 bytes means that nobody is connected on the host's side.</summary>
     private sealed class VirtioPort(string name) : Endpoint
@@ -70,85 +72,5 @@ internal abstract class Endpoint
         public override Stream Accept() => _stream;
 
         public override void Ended(Stream stream) => Environment.Exit(0);
-    }
-
-    /// <summary>A listening unix socket; one connection at a time, and a new one takes the place of the old.</summary>
-    private sealed class UnixSocket : Endpoint
-    {
-        private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        private readonly Lock _lock = new();
-        private readonly SemaphoreSlim _arrived = new(0);
-        private Socket? _waiting;
-        private Socket? _current;
-
-        public UnixSocket(string path)
-        {
-            File.Delete(path);
-            _listener.Bind(new UnixDomainSocketEndPoint(path));
-            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
-            _listener.Listen(64);
-            new Thread(Listen, 128 * 1024) { IsBackground = true, Name = "listen" }.Start();
-        }
-
-        public override Stream Accept()
-        {
-            while (true)
-            {
-                _arrived.Wait();
-                lock (_lock)
-                {
-                    // Of several that came meanwhile only the last one is still there.
-                    if (_waiting is { } socket)
-                    {
-                        (_current, _waiting) = (socket, null);
-                        return new NetworkStream(socket, ownsSocket: true);
-                    }
-                }
-            }
-        }
-
-        public override void Ended(Stream stream)
-        {
-            lock (_lock)
-            {
-                _current = null;
-            }
-
-            stream.Dispose();
-        }
-
-        private void Listen()
-        {
-            while (true)
-            {
-                Socket socket;
-                try
-                {
-                    socket = _listener.Accept();
-                }
-                catch (SocketException)
-                {
-                    // That caller went away again, or there are no descriptors at the moment.
-                    Thread.Sleep(20);
-                    continue;
-                }
-
-                lock (_lock)
-                {
-                    _waiting?.Dispose();
-                    _waiting = socket;
-                    try
-                    {
-                        _current?.Shutdown(SocketShutdown.Both);
-                    }
-                    catch (Exception e) when (e is SocketException or ObjectDisposedException)
-                    {
-                        // It has ended by itself.
-                    }
-                }
-
-                _arrived.Release();
-            }
-        }
     }
 }

@@ -9,6 +9,8 @@ namespace Sandbox.Isolation.Images;
 /// </summary>
 public sealed record TemplateImage
 {
+    // Defaults stand in the getters: the generated reader sets every member, one that the file leaves out to null, and so overwrites initial values. Images of older programs have no kind.
+
     /// <summary>Name of the manifest file in an image directory.</summary>
     public const string FileName = "image.json";
 
@@ -39,28 +41,28 @@ public sealed record TemplateImage
     public required DateTimeOffset BuiltAt { get; init; }
 
     /// <summary>Kernel image (bzImage).</summary>
-    public string Kernel { get; init; } = "vmlinuz";
+    public string Kernel { get => field ?? "vmlinuz"; init; }
 
     /// <summary>Release of that kernel, as <c>uname -r</c> in the guest prints it.</summary>
     public required string KernelRelease { get; init; }
 
     /// <summary>Initial RAM file system with the modules the guest needs before its root is mounted.</summary>
-    public string Initramfs { get; init; } = "initramfs.img";
+    public string Initramfs { get => field ?? "initramfs.img"; init; }
 
     /// <summary>Read-only root file system (erofs).</summary>
-    public string Root { get; init; } = "root.erofs";
+    public string Root { get => field ?? "root.erofs"; init; }
 
     /// <summary>User that commands run as when nothing is said.</summary>
-    public string DefaultUser { get; init; } = "user";
+    public string DefaultUser { get => field ?? "user"; init; }
 
     /// <summary>That user's home, the default working directory.</summary>
-    public string DefaultDirectory { get; init; } = "/home/user";
+    public string DefaultDirectory { get => field ?? "/home/user"; init; }
 
     /// <summary>Default sizes of a session of this template.</summary>
-    public TemplateSizes Sizes { get; init; } = new();
+    public TemplateSizes Sizes { get => field ?? new TemplateSizes(); init; }
 
     /// <summary>Languages a context can be made for.</summary>
-    public IReadOnlyList<string> Languages { get; init; } = ["python", "javascript", "bash"];
+    public IReadOnlyList<string> Languages { get => field ?? ["python", "javascript", "bash"]; init; }
 
     /// <summary>Reads the manifest of an image directory.</summary>
     /// <exception cref="FileNotFoundException">The directory holds no finished image.</exception>

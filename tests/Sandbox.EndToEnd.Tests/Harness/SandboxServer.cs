@@ -34,6 +34,9 @@ public sealed class SandboxServer : IAsyncDisposable
     /// <summary>A second address that it listens on, for example one with TLS; set before it is started.</summary>
     public string SecondUrl { get; init; } = "";
 
+    /// <summary>Isolation backends that it offers; set before it is started.</summary>
+    public string Backends { get; init; } = "qemu";
+
     public HttpClient Http { get; }
 
     public SandboxApi Api { get; }
@@ -60,6 +63,10 @@ public sealed class SandboxServer : IAsyncDisposable
     /// <summary>One that listens on a second address, too.</summary>
     public static SandboxServer PrepareAt(string secondUrl, string? dataDirectory = null, params string[] arguments) => new(
         dataDirectory ?? Directory.CreateTempSubdirectory("sandbox-e2e-").FullName, dataDirectory is null, Loopback.FreePort(), arguments) { SecondUrl = secondUrl };
+
+    /// <summary>One with other backends than QEMU alone.</summary>
+    public static SandboxServer PrepareWith(string backends, params string[] arguments) =>
+        new(Directory.CreateTempSubdirectory("sandbox-e2e-").FullName, true, Loopback.FreePort(), arguments) { Backends = backends };
 
     public static async Task<SandboxServer> StartAsync(string? dataDirectory = null, params string[] arguments)
     {
@@ -94,7 +101,7 @@ public sealed class SandboxServer : IAsyncDisposable
         }
 
         // Trying out every backend at every start would cost more than most tests; those that want others name them.
-        start.Environment.TryAdd("SANDBOX_BACKENDS", "qemu");
+        start.Environment["SANDBOX_BACKENDS"] = Backends;
         _process = Process.Start(start)!;
         _process.OutputDataReceived += (_, e) => Append(e.Data);
         _process.ErrorDataReceived += (_, e) => Append(e.Data);
