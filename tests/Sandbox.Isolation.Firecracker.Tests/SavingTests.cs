@@ -1,8 +1,8 @@
-using Sandbox.Isolation.Guest;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Firecracker.Machine;
 using Sandbox.Isolation.Firecracker.Tests.Fixture;
+using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.TestSupport;
 using Xunit;
