@@ -226,6 +226,26 @@ public sealed class SavingTests(DoubleFixture fixture) : IClassFixture<DoubleFix
     }
 
     [Fact]
+    public async Task A_machine_whose_memory_cannot_be_served_is_ended_and_does_not_hang()
+    {
+        await BuildAsync();
+        var spec = fixture.Spec();
+        var saved = new SavedInMemory();
+        await using (var vm = await fixture.Backend.StartAsync(spec, Ct))
+        {
+            await vm.SaveAsync(saved, SaveMode.StayStopped, _ => Task.CompletedTask, Ct);
+        }
+
+        var backend = fixture.Make(fixture.Options with { LoadedMemory = LoadedMemory.Userfault });
+        await backend.ProbeAsync(Ct);
+        fixture.Break("bad-pager");
+        var e = await Assert.ThrowsAsync<IsolationException>(() => backend.StartAsync(spec with { Restore = new MachineRestore(saved, []) }, Ct));
+
+        Assert.Contains("its memory could not be served: The regions of the memory do not follow one another", e.Message, StringComparison.Ordinal);
+        fixture.RequireNothingLeft();
+    }
+
+    [Fact]
     public async Task A_golden_snapshot_travels_to_another_host_and_what_differs_from_it_is_restored_there()
     {
         var golden = await BuildAsync();
