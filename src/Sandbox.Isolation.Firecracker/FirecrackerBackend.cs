@@ -52,7 +52,12 @@ public sealed partial class FirecrackerBackend : IIsolationBackend
     /// <inheritdoc/>
     public BackendCapabilities Capabilities { get; } = new()
     {
-        Boundary = TrustBoundary.VirtualMachine, MemorySnapshot = true, DiskSnapshot = true, Fork = true, GoldenSnapshot = true, WarmPool = true,
+        Boundary = TrustBoundary.VirtualMachine,
+        MemorySnapshot = true,
+        DiskSnapshot = true,
+        Fork = true,
+        GoldenSnapshot = true,
+        WarmPool = true,
     };
 
     /// <inheritdoc/>

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Firecracker.Tests.Fixture;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.TestSupport;
 using Xunit;
@@ -24,7 +25,12 @@ public sealed class LiveTests : IAsyncLifetime
         var image = new ImageStore(Environment.GetEnvironmentVariable("SANDBOX_IMAGE_ROOT") ?? ImageStore.DefaultRoot).FindCurrent("python");
         _options = new FirecrackerOptions { HostId = "live" + Guid.NewGuid().ToString("N")[..6], CacheDirectory = Path.Combine(_folder, "cache"), ProbeImage = () => image };
         var verdict = await Make(LoadedMemory.File).ProbeAsync(Ct);
-        Assert.SkipUnless(verdict.Usable, $"Firecracker is not usable here: {verdict.Reason}");
+        if (!verdict.Usable)
+        {
+            await DisposeAsync();
+            Assert.Skip($"Firecracker is not usable here: {verdict.Reason}");
+        }
+
         _image = image!;
     }
 
@@ -64,7 +70,12 @@ public sealed class LiveTests : IAsyncLifetime
 
     public ValueTask DisposeAsync()
     {
-        Directory.Delete(_folder, recursive: true);
+        HostGroups.Remove(_options.HostId);
+        if (Directory.Exists(_folder))
+        {
+            Directory.Delete(_folder, recursive: true);
+        }
+
         return ValueTask.CompletedTask;
     }
 

@@ -16,7 +16,7 @@ public sealed class ProbeTests(DoubleFixture fixture) : IClassFixture<DoubleFixt
     {
         var folder = Directory.CreateTempSubdirectory("none-").FullName;
         var began = Stopwatch.GetTimestamp();
-        var backend = fixture.Make(new FirecrackerOptions { HostId = "none", CacheDirectory = folder, Binary = Path.Combine(folder, "firecracker"), RuntimeRoot = folder });
+        var backend = fixture.Make(new FirecrackerOptions { HostId = fixture.Options.HostId, CacheDirectory = folder, Binary = Path.Combine(folder, "firecracker"), RuntimeRoot = folder });
 
         var verdict = await backend.ProbeAsync(Ct);
 
@@ -93,7 +93,7 @@ public sealed class ProbeTests(DoubleFixture fixture) : IClassFixture<DoubleFixt
     [Fact]
     public async Task This_host_gets_a_verdict_with_a_reason()
     {
-        var verdict = await new FirecrackerBackend(new FirecrackerOptions { HostId = "probe", CacheDirectory = fixture.Folder + "/real" }, NullLogger<FirecrackerBackend>.Instance).ProbeAsync(Ct);
+        var verdict = await new FirecrackerBackend(new FirecrackerOptions { HostId = fixture.Options.HostId, CacheDirectory = fixture.Folder + "/real" }, NullLogger<FirecrackerBackend>.Instance).ProbeAsync(Ct);
         Assert.NotEmpty(verdict.Reason);
         Assert.Equal(verdict.Usable, verdict.Accelerator == "kvm");
     }

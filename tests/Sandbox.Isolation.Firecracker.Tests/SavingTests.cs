@@ -1,8 +1,8 @@
-using Sandbox.Isolation.Guest;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Firecracker.Machine;
 using Sandbox.Isolation.Firecracker.Tests.Fixture;
+using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.TestSupport;
 using Xunit;
@@ -223,6 +223,26 @@ public sealed class SavingTests(DoubleFixture fixture) : IClassFixture<DoubleFix
         var foreign = saved.With(saved.Facts with { Fingerprint = "0000000000000000" });
         Assert.Equal(RestoreFit.Foreign, await fixture.Backend.FitAsync(fixture.Image, DoubleFixture.Sizes, foreign.Facts, Ct));
         await Assert.ThrowsAsync<IsolationException>(() => fixture.Backend.StartAsync(spec with { Restore = new MachineRestore(foreign, []) }, Ct));
+    }
+
+    [Fact]
+    public async Task A_machine_whose_memory_cannot_be_served_is_ended_and_does_not_hang()
+    {
+        await BuildAsync();
+        var spec = fixture.Spec();
+        var saved = new SavedInMemory();
+        await using (var vm = await fixture.Backend.StartAsync(spec, Ct))
+        {
+            await vm.SaveAsync(saved, SaveMode.StayStopped, _ => Task.CompletedTask, Ct);
+        }
+
+        var backend = fixture.Make(fixture.Options with { LoadedMemory = LoadedMemory.Userfault });
+        await backend.ProbeAsync(Ct);
+        fixture.Break("bad-pager");
+        var e = await Assert.ThrowsAsync<IsolationException>(() => backend.StartAsync(spec with { Restore = new MachineRestore(saved, []) }, Ct));
+
+        Assert.Contains("its memory could not be served: The regions of the memory do not follow one another", e.Message, StringComparison.Ordinal);
+        fixture.RequireNothingLeft();
     }
 
     [Fact]

@@ -12,6 +12,9 @@ namespace Sandbox.Isolation.Firecracker.Machine;
 // From nothing to an agent that has answered.
 internal sealed partial class FirecrackerMicroVm
 {
+    /// <summary>How long a process that hangs up may take to end.</summary>
+    private static readonly TimeSpan DyingTime = TimeSpan.FromSeconds(1);
+
     /// <summary>Boots one, or loads what it comes from. If that fails, nothing of it is left; its origin is given up too.</summary>
     /// <param name="host">What all machines share.</param>
     /// <param name="spec">What is started.</param>
@@ -54,7 +57,14 @@ internal sealed partial class FirecrackerMicroVm
         }
         catch (Exception e)
         {
-            var died = vm.Exited.IsCompleted ? (await vm.Exited).Reason : null;
+            // A refusal says most. A connection that broke says least: how the process ended is known a moment later.
+            var refused = e is IsolationException { InnerException: null };
+            if (e is IOException or IsolationException { InnerException: HttpRequestException })
+            {
+                await Task.WhenAny(vm.Exited, Task.Delay(DyingTime, CancellationToken.None));
+            }
+
+            var died = !refused && vm.Exited.IsCompleted ? (await vm.Exited).Reason : null;
             var tail = vm._console.Read();
             var errors = vm._errors.Read();
             await vm.DisposeAsync();

@@ -96,6 +96,12 @@ internal sealed partial class MachineDouble
         }
         else
         {
+            if (setting.Has("bad-pager"))
+            {
+                UserfaultMemory.SendNonsense(userfault, path);
+                await Task.Delay(Timeout.Infinite);
+            }
+
             var served = new UserfaultMemory(userfault, path, saved.MemoryBytes);
             _memory.Load(served.Read, saved.Pages, Enumerable.Range(0, 64).Select(i => i * (saved.MemoryBytes / GuestMemory.Page / 64)));
         }

@@ -42,13 +42,11 @@ internal sealed unsafe class UserfaultMemory
 
         var description = FormattableString.Invariant(
             $"[{{\"base_host_virt_addr\":{(ulong)_address},\"size\":{half},\"offset\":0,\"page_size\":4096,\"page_size_kib\":4096}},{{\"base_host_virt_addr\":{(ulong)(_address + half)},\"size\":{length - half},\"offset\":{half},\"page_size\":4096,\"page_size_kib\":4096}}]");
-        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        socket.Connect(new UnixDomainSocketEndPoint(socketPath));
-        if (Posix.SendDescriptor(socket.SafeHandle, Encoding.ASCII.GetBytes(description), userfault) < 0)
-        {
-            throw new DoubleException($"sendmsg: {Marshal.GetLastPInvokeErrorMessage()}");
-        }
+        Send(userfault, socketPath, description);
     }
+
+    /// <summary>What a process that was taken over might say.</summary>
+    public static void SendNonsense(int userfault, string socketPath) => Send(userfault, socketPath, "[{\"base_host_virt_addr\":0,\"size\":4096,\"offset\":1099511627776}]");
 
     /// <summary>Tells the kernel that a page is not needed any more, as a balloon does.</summary>
     public void GiveBack(long index)
@@ -69,6 +67,16 @@ internal sealed unsafe class UserfaultMemory
         }
 
         new ReadOnlySpan<byte>(_address + at, page.Length).CopyTo(page);
+    }
+
+    private static void Send(int userfault, string socketPath, string description)
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Connect(new UnixDomainSocketEndPoint(socketPath));
+        if (Posix.SendDescriptor(socket.SafeHandle, Encoding.ASCII.GetBytes(description), userfault) < 0)
+        {
+            throw new DoubleException($"sendmsg: {Marshal.GetLastPInvokeErrorMessage()}");
+        }
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -95,15 +95,7 @@ public sealed class DoubleFixture : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _broker.DisposeAsync();
-        foreach (var root in (string[])["/sys/fs/cgroup/sandbox", .. new[] { "memory", "cpu", "pids" }.Select(c => $"/sys/fs/cgroup/{c}/sandbox")])
-        {
-            var group = Path.Combine(root, Options.HostId + "-fc");
-            if (Directory.Exists(group))
-            {
-                Directory.Delete(group);
-            }
-        }
-
+        HostGroups.Remove(Options.HostId);
         Directory.Delete(Folder, recursive: true);
     }
 
