@@ -1,0 +1,176 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using Sandbox.Guest.Protocol;
+using Sandbox.Wasm.Worker.Machine;
+using Sandbox.Wasm.Worker.Running;
+using Sandbox.Wasm.Worker.Volume;
+using Sandbox.Wasm.Worker.Wasi;
+
+namespace Sandbox.Wasm.Worker.Languages;
+
+/// <summary>The one function that JavaScript can call outside of itself: output, files, time, randomness. What it refuses is an exception there.</summary>
+internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess process, IGuestInput input, string directory)
+{
+    private const int MaxFile = 256 << 20;
+    private const int MaxRandom = 65536;
+
+    public JavaScriptEngine Engine { get; set; } = null!;
+
+    public Action<OutputFd, ReadOnlyMemory<byte>> Output { get; set; } = (_, _) => { };
+
+    public string Directory { get; private set; } = directory;
+
+    /// <summary>Serves a call. Returns a value of the guest, or 0 with an exception under way.</summary>
+    public int Call(int count, int arguments)
+    {
+        run.ThrowIfKilled();
+        try
+        {
+            return Serve(Engine.Numbers(arguments, count));
+        }
+        catch (VolumeException e)
+        {
+            return Engine.Throw(e.Message, e.Errno switch
+            {
+                Errno.NoEntry => "ENOENT",
+                Errno.Exists => "EEXIST",
+                Errno.NotDirectory => "ENOTDIR",
+                Errno.IsDirectory => "EISDIR",
+                Errno.NotEmpty => "ENOTEMPTY",
+                Errno.NoSpace => "ENOSPC",
+                _ => "EINVAL",
+            });
+        }
+        catch (Exception e) when (e is WorkerException or WasiException or FormatException or IndexOutOfRangeException)
+        {
+            return Engine.Throw(e.Message, "EINVAL");
+        }
+    }
+
+    public void ChangeDirectory(string to) => Directory = machine.DirectoryFor(WasmMachine.PathFrom(Directory, to));
+
+    /// <summary>Waits for a timer; less long if interrupted, and then the guest goes on to find that out.</summary>
+    public void Sleep(TimeSpan time)
+    {
+        process.Run.Look();
+        _ = run.Sleep(time);
+    }
+
+    private int Serve(int[] values)
+    {
+        var volume = machine.Volume;
+        switch (Engine.Text(values[0]))
+        {
+            case "write":
+                Output(Engine.Text(values[1]) == "2" ? OutputFd.Stderr : OutputFd.Stdout, Content(values[2]));
+                return Engine.Undefined;
+            case "read":
+                return Engine.Buffer(Read(values[1]));
+            case "readText":
+                return Engine.String(Encoding.UTF8.GetString(Read(values[1])));
+            case "write_file":
+                WriteFile(Path(values[1]), Content(values[2]), Engine.Text(values[3]) == "append");
+                return Engine.Undefined;
+            case "stat":
+                var node = volume.Find(volume.Root, Path(values[1]));
+                return Engine.String(JsonSerializer.Serialize(
+                    new JavaScriptStat(node.Kind switch { NodeKind.File => "file", NodeKind.Directory => "directory", _ => "link" }, node.Size, node.Modified / 1e6, node.Mode),
+                    JavaScriptJson.Default.JavaScriptStat));
+            case "list":
+                var names = volume.List(volume.Find(volume.Root, Path(values[1]))).Select(e => e.Name).Order(StringComparer.Ordinal).ToList();
+                return Engine.String(JsonSerializer.Serialize(names, JavaScriptJson.Default.ListString));
+            case "mkdir":
+                _ = Engine.Text(values[2]) == "parents" ? volume.MakeDirectories(Path(values[1])) : volume.MakeDirectory(volume.Root, Path(values[1]), 0x1ed);
+                return Engine.Undefined;
+            case "remove":
+                var how = Engine.Text(values[2]);
+                volume.Remove(volume.Root, Path(values[1]), how == "directory", how == "file", how == "recursive");
+                return Engine.Undefined;
+            case "rename":
+                volume.Move(volume.Root, Path(values[1]), volume.Root, Path(values[2]), overwrite: true);
+                return Engine.Undefined;
+            case "cwd":
+                return Engine.String(Directory);
+            case "chdir":
+                ChangeDirectory(Engine.Text(values[1]));
+                return Engine.Undefined;
+            case "stdin":
+                return Engine.String(ReadInput());
+            case "random":
+                return Engine.Buffer(RandomNumberGenerator.GetBytes(Math.Clamp(int.Parse(Engine.Text(values[1]), CultureInfo.InvariantCulture), 0, MaxRandom)));
+            case "uuid":
+                return Engine.String(Guid.NewGuid().ToString());
+            case "encode":
+                return Engine.Buffer(Engine.TextBytes(values[1]));
+            case "decode":
+                return Engine.String(Encoding.UTF8.GetString(Content(values[1]).Span));
+            case "exit":
+                process.Exit(int.TryParse(Engine.Text(values[1]), CultureInfo.InvariantCulture, out var code) ? code & 0xff : 1);
+                return 0;
+            default:
+                return Engine.Throw("the sandbox has no such function", "ENOSYS");
+        }
+    }
+
+    private string Path(int value) => WasmMachine.PathFrom(Directory, Engine.Text(value));
+
+    private ReadOnlyMemory<byte> Content(int value) => Engine.IsString(value) ? Engine.TextBytes(value) : Engine.Bytes(value);
+
+    private byte[] Read(int path)
+    {
+        var volume = machine.Volume;
+        var node = volume.Find(volume.Root, Path(path));
+        if (node.Size > Math.Min(MaxFile, machine.Allowance.MemoryBytes))
+        {
+            throw new VolumeException(Errno.TooBig);
+        }
+
+        var content = new byte[node.Kind == NodeKind.File ? node.Size : 0];
+        var done = 0;
+        for (int n; (n = volume.Read(node, content.AsSpan(done, Math.Min(content.Length - done, 1 << 20)), done)) > 0; done += n)
+        {
+            run.Look();
+        }
+
+        return content[..done];
+    }
+
+    private void WriteFile(string path, ReadOnlyMemory<byte> content, bool append)
+    {
+        var volume = machine.Volume;
+        var (node, parent, name, _) = volume.OpenFile(volume.Root, path, follow: true, create: true, exclusive: false, 0x1a4);
+        try
+        {
+            var at = append ? node.Size : 0;
+            if (!append)
+            {
+                volume.Resize(node, 0);
+            }
+
+            volume.Write(node, content.Span, at);
+            volume.TellWritten(parent, name, node);
+        }
+        finally
+        {
+            volume.Close(node);
+        }
+    }
+
+    private string ReadInput()
+    {
+        var all = new MemoryStream();
+        var buffer = new byte[64 * 1024];
+        for (int n; (n = input.Read(run, buffer)) > 0;)
+        {
+            all.Write(buffer, 0, n);
+            if (all.Length > Math.Min(MaxFile, machine.Allowance.MemoryBytes / 2))
+            {
+                throw new VolumeException(Errno.TooBig);
+            }
+        }
+
+        return Encoding.UTF8.GetString(all.GetBuffer(), 0, (int)all.Length);
+    }
+}
