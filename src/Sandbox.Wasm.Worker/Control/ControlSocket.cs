@@ -64,6 +64,9 @@ internal sealed class ControlSocket(string path, ModuleStore modules)
                 case "freeze":
                     await FreezeAsync(order.VmId, stream).ConfigureAwait(false);
                     break;
+                case "alive":
+                    await AnswerAsync(stream, _machines.ContainsKey(order.VmId) ? null : "there is no such machine").ConfigureAwait(false);
+                    break;
                 default:
                     await AnswerAsync(stream, "the worker does not know the order").ConfigureAwait(false);
                     break;

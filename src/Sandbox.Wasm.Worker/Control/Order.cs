@@ -13,7 +13,7 @@ internal sealed record Order
 
     /// <summary>
     /// <c>machine</c>: a new machine, whose disk is the descriptor that comes with it; the connection is its guest channel from then on, and its end is the machine's. <c>freeze</c>: a machine
-    /// stands still, and its disk is complete, until the connection ends.
+    /// stands still, and its disk is complete, until the connection ends. <c>alive</c>: whether there is such a machine.
     /// </summary>
     public required string Operation { get; init; }
 

@@ -5,8 +5,8 @@ namespace Sandbox.Wasm.Worker.Running;
 /// <summary>The one engine of this process, and its clock: while guests run, its epoch advances every few milliseconds, and each guest looks up at that.</summary>
 internal static class WasmEngine
 {
-    /// <summary>Stack of a guest, in bytes: CPython needs some MiB for the recursion it allows.</summary>
-    public const int GuestStack = 4 << 20;
+    /// <summary>Stack of a guest, in bytes: all that Wasmtime allows without a larger stack for its asynchronous calls, which nothing here uses.</summary>
+    public const int GuestStack = 2 << 20;
 
     /// <summary>Stack of a thread that runs a guest: beyond the guest's there is what the host's own functions need. Untouched pages cost nothing.</summary>
     public const int ThreadStack = GuestStack + (2 << 20);
