@@ -40,7 +40,7 @@ internal static partial class WorkerLauncher
         mount --bind -o ro,nosuid /usr usr
         mount --bind -o ro,nosuid,nodev "$SBX_DOTNET" dotnet
         mount --bind -o ro,nosuid,nodev "$SBX_WORKER" worker
-        mount --bind -o ro,nosuid,nodev,noexec "$SBX_IMAGES" images
+        mount --bind -o ro,nosuid,nodev "$SBX_IMAGES" images
         mount --bind -o nosuid,nodev,noexec "$SBX_RUN/own" run
         mount --bind -o nosuid,nodev "$SBX_CACHE" cache
         mount -t proc -o nosuid,nodev,noexec proc proc

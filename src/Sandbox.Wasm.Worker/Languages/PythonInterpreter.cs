@@ -19,6 +19,9 @@ internal sealed class PythonInterpreter : Interpreter, IGuestInput, IGuestOutput
     /// <summary>Longest line of an answer: a result of the largest size in base64, with its frame.</summary>
     private const int MaxLine = 2 << 20;
 
+    /// <summary>Name of the channel in the scripts' directory.</summary>
+    private const string Channel = "channel";
+
     private static readonly SessionVolume Nowhere = SessionVolume.Fixed();
 
     private readonly BlockingCollection<byte[]> _requests = [];
@@ -40,13 +43,16 @@ internal sealed class PythonInterpreter : Interpreter, IGuestInput, IGuestOutput
     public PythonInterpreter(Module module, Turns turns, Allowance allowance)
     {
         _run = new Run(turns, allowance) { AtTick = () => _sink?.Output.Flush(_run!) };
-        _process = new WasiProcess(_run, ["python3", "-u", Scripts.Directory + "/driver.py", "5"], PythonProgram.Environment(new Dictionary<string, string>()));
+        _process = new WasiProcess(_run, ["python3", "-u", Scripts.Directory + "/driver.py", $"{Scripts.Directory}/{Channel}"], PythonProgram.Environment(new Dictionary<string, string>()))
+        {
+            // By its name: this Python has a file system inside it that takes numbers of descriptors for its own.
+            Special = (volume, path) => ReferenceEquals(volume, Scripts.Volume) && path == Channel ? new ChannelDescriptor(this, this) : null,
+        };
         _process.Add(new InputDescriptor(NoInput.Instance));
         _process.Add(new OutputDescriptor(new Stream(this, OutputFd.Stdout)));
         _process.Add(new OutputDescriptor(new Stream(this, OutputFd.Stderr)));
         _process.Add(_root = new DirectoryDescriptor(Nowhere, Nowhere.Root, "/"));
         _process.Add(new DirectoryDescriptor(Scripts.Volume, Scripts.Volume.Root, Scripts.Directory));
-        _process.Add(new ChannelDescriptor(this, this));
         new Thread(() => RunToEnd(module, allowance.MemoryBytes), WasmEngine.ThreadStack) { IsBackground = true, Name = "python" }.Start();
     }
 

@@ -24,6 +24,12 @@ internal sealed partial class WasiProcess
             return (int)WasiErrno.Invalid;
         }
 
+        if (Special?.Invoke(start.Volume, text) is { } special)
+        {
+            Put(result, (uint)Add(special));
+            return 0;
+        }
+
         var (node, directory, name, made) = start.Volume.OpenFile(start.Node, text, (lookup & 1) != 0, create, (open & ExclusiveFlag) != 0, 0x1a4);
         Descriptor descriptor;
         if (node.Kind == NodeKind.Directory)

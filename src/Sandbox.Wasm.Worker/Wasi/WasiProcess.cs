@@ -37,6 +37,9 @@ internal sealed partial class WasiProcess : IDisposable
     /// <summary>The guest's memory, once it has one.</summary>
     public Memory? Memory { get; set; }
 
+    /// <summary>Opens what is there under a name and is no file. The arguments are the file system, and the path as the guest says it.</summary>
+    public Func<Volume.SessionVolume, string, Descriptor?>? Special { get; init; }
+
     /// <summary>What it said at its exit.</summary>
     public int? ExitCode { get; private set; }
 

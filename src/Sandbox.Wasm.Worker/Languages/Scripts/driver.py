@@ -1,4 +1,4 @@
-# Runs in a session's Python: takes requests, one a line, from the descriptor that the argument names, and answers there in lines of JSON.
+# Runs in a session's Python: takes requests, one a line, from the channel that the argument names, and answers there in lines of JSON.
 # Standard output and error are the user's own.
 import ast
 import base64
@@ -141,4 +141,4 @@ def _serve(fd):
         say({"type": "done", "code": code})
 
 
-_serve(int(sys.argv[1]))
+_serve(os.open(sys.argv[1], os.O_RDWR))
