@@ -5,6 +5,7 @@ using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Null;
 using Sandbox.Isolation.Qemu;
+using Sandbox.Isolation.Wasm;
 
 namespace Sandbox.Server;
 
@@ -26,6 +27,13 @@ public sealed partial class SandboxServer
                     ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
                 },
                 s.GetRequiredService<ILogger<QemuBackend>>()));
+        }
+
+        if (options.Backends.Contains("wasm"))
+        {
+            services.AddSingleton<IIsolationBackend>(s => new WasmBackend(
+                new WasmOptions { HostId = HostIdOf(s), ImageRoot = options.ImageRoot, RuntimeRoot = RuntimeRoot, CacheDirectory = Path.Combine(options.DataDirectory, "cache") },
+                s.GetRequiredService<ILogger<WasmBackend>>()));
         }
 
         if (options.NullBackend)

@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using Sandbox.Cli.Terminal;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Wasm;
 using Sandbox.Server;
 using Sandbox.Templates;
 
@@ -33,6 +34,7 @@ internal sealed class Diagnosis(ServerOptions options)
         var images = Images();
         findings.AddRange(images);
         findings.AddRange(await BackendAsync(probe, cancellationToken));
+        findings.AddRange(await WasmAsync(probe, cancellationToken));
         return findings;
     }
 
@@ -136,6 +138,22 @@ internal sealed class Diagnosis(ServerOptions options)
             findings.Add(new Finding("isolation", "KVM", Verdict.Warning, "not verified on hardware: this machine boots no guest under KVM, so start times and limits were never measured with it", "use a machine (or a VM with nested virtualisation) whose /dev/kvm boots a stock Linux guest"));
         }
 
+        return findings;
+    }
+
+    private async Task<IReadOnlyList<Finding>> WasmAsync(bool probe, CancellationToken cancellationToken)
+    {
+        if (!probe || !options.Backends.Contains(WasmBackend.BackendName))
+        {
+            return [];
+        }
+
+        await using var backend = LocalBackend.CreateWasm(options, "doctor");
+        var verdict = await backend.ProbeAsync(cancellationToken);
+
+        // A host that runs no WebAssembly is still a host.
+        var findings = new List<Finding> { new("isolation", "wasm", verdict.Usable ? Verdict.Good : Verdict.Warning, $"{verdict.Version}: {verdict.Reason}".TrimStart(':', ' '), verdict.Usable ? null : "sandbox image build wasm needs the worker too") };
+        findings.AddRange(verdict.Warnings.Select(w => new Finding("isolation", "wasm", Verdict.Warning, w)));
         return findings;
     }
 

@@ -1,11 +1,12 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Qemu;
+using Sandbox.Isolation.Wasm;
 using Sandbox.Server;
 
 namespace Sandbox.Cli.Doctor;
 
-/// <summary>The QEMU backend for a command that runs without a server.</summary>
+/// <summary>Backends for a command that runs without a server.</summary>
 internal static class LocalBackend
 {
     /// <param name="options">As the server of this machine would have them.</param>
@@ -20,8 +21,16 @@ internal static class LocalBackend
                 VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
                 RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
                 Accelerator = options.Accelerator,
-                ProbeImage = new ImageStore(options.ImageRoot).FindAny,
+                ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
             },
             NullLogger<QemuBackend>.Instance);
     }
+
+    private static string? FindBootable(ImageStore images) =>
+        images.Templates.Select(images.FindCurrent).OfType<string>().FirstOrDefault(d => TemplateImage.Load(d).Kind == TemplateImage.LinuxKind);
+
+    /// <summary>The WebAssembly backend, the same way.</summary>
+    public static WasmBackend CreateWasm(ServerOptions options, string purpose) => new(
+        new WasmOptions { HostId = purpose, ImageRoot = options.ImageRoot, RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose), CacheDirectory = Path.Combine(options.DataDirectory, "cache") },
+        NullLogger<WasmBackend>.Instance);
 }
