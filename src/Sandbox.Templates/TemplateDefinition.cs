@@ -64,6 +64,16 @@ public sealed partial record TemplateDefinition
             throw new TemplateException($"{file}: id must match [a-z][a-z0-9-]{{0,39}}.");
         }
 
+        // What a file leaves out is null here, whatever its default says: the generated reader sets every property that can only be set at creation.
+        definition = definition with
+        {
+            Kind = definition.Kind ?? TemplateImage.LinuxKind,
+            Suite = definition.Suite ?? "bookworm",
+            Packages = definition.Packages ?? [],
+            Modules = definition.Modules ?? [],
+            Languages = definition.Languages ?? ["bash"],
+            Sizes = definition.Sizes ?? new TemplateSizes(),
+        };
         if (!Name().IsMatch(definition.Suite))
         {
             throw new TemplateException($"{file}: suite '{definition.Suite}' is no Debian suite.");

@@ -27,6 +27,13 @@ internal sealed class ControlSocket(string path, ModuleStore modules)
         listener.Bind(new UnixDomainSocketEndPoint(path));
         File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         listener.Listen(256);
+
+        // What is still needed of the socket calls has been made. A child inherits the filter.
+        if (Seccomp.Confine(serves: true) is { } problem)
+        {
+            Console.Error.WriteLine($"no system call is taken away: {problem}");
+        }
+
         Console.Out.WriteLine("ready");
         Console.Out.Flush();
         while (true)

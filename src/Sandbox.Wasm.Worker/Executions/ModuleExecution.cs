@@ -84,8 +84,9 @@ internal sealed class ModuleExecution(ulong stream, StartExecution request, Wasm
             end = _run.Killed > 0 ? new GuestEnd(0, _run.Killed, null) : end;
             Say($"[sandbox] cannot execute {Request.Command.Argv[0]}: {e.Message.Split('\n')[0]}");
         }
-        catch (OperationCanceledException)
+        catch (Exception e) when (e is OperationCanceledException or GuestEndedException)
         {
+            // Killed before it ran.
             end = new GuestEnd(0, _run.Killed, null);
         }
         catch (Exception e)

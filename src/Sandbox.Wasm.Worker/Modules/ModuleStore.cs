@@ -86,7 +86,7 @@ internal sealed class ModuleStore(string cacheDirectory)
 
         if (bytes.Length < 8 || !bytes[..4].SequenceEqual("\0asm"u8))
         {
-            var what = bytes.StartsWith("\x7fELF"u8) ? "It is a native program or a precompiled module; neither is ever loaded." : "";
+            var what = bytes.StartsWith("\u007fELF"u8) ? "It is a native program or a precompiled module; neither is ever loaded." : "";
             throw new ModuleException($"{name} is no WebAssembly module. {what}".TrimEnd());
         }
 
