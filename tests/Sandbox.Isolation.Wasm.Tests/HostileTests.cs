@@ -64,13 +64,13 @@ public sealed class HostileTests(WasmFixture host)
     {
         await using var vm = await host.StartAsync(memoryMiB: 192, vcpus: 2);
         await WriteAsync(vm, "hog.wasm", Modules.Hog);
-        await WriteAsync(vm, "spin.wasm", Modules.Spin);
+        await WriteAsync(vm, "holder.wasm", Modules.Holder);
 
         var alone = await RunAsync(vm, "hog.wasm");
         await ContextAsync(vm, "python");
         var error = await CodeAsync(vm, "c", "x = []\nwhile True: x.append(bytearray(1 << 20))");
         var kept = await CodeAsync(vm, "c", "x = None\nx = bytearray(60 << 20)\nlen(x)");
-        var together = await RunAsync(vm, "hog.wasm");
+        var together = await RunAsync(vm, 5000, "holder.wasm");
 
         Assert.InRange(alone.Exited.ExitCode, 9, 12);
         Assert.True(error.Error?.Name == "MemoryError" || error.Exited.OutOfMemory, $"{error.Error} {error.Exited}");

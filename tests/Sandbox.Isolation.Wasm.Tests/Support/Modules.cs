@@ -20,7 +20,12 @@ internal static class Modules
     public static byte[] Unreachable => Program([], [0x00]);
 
     /// <summary>Grows its memory by 16 MiB until that fails, touching each piece, and then exits with what it has in units of 16 MiB.</summary>
-    public static byte[] Hog => Program(
+    public static byte[] Hog => Growing([0x3f, 0x00, 0x41, 0x08, 0x76, 0x10, 0x00]); // proc_exit(memory.size >> 8)
+
+    /// <summary>The same, and then holds what it has.</summary>
+    public static byte[] Holder => Growing([0x03, 0x40, 0x0c, 0x00, 0x0b]);
+
+    private static byte[] Growing(byte[] then) => Program(
         [("proc_exit", [I32], false)],
         [
             0x03, 0x40,                                     // loop
@@ -32,7 +37,7 @@ internal static class Modules
             0x0c, 0x01,                                     //     again
             0x0b,                                           //   end
             0x0b,                                           // end
-            0x3f, 0x00, 0x41, 0x08, 0x76, 0x10, 0x00,       // proc_exit(memory.size >> 8)
+            .. then,
         ]);
 
     /// <summary>Asks the clock without end.</summary>
