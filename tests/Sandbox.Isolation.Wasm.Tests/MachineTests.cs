@@ -162,7 +162,11 @@ public sealed class MachineTests(WasmFixture host)
         await Assert.ThrowsAsync<IsolationException>(() => vm.SaveAsync(new SavedInMemory(), SaveMode.Continue, _ => Task.CompletedTask, Token));
 
         await vm.ContinueAsync(Token);
-        await Task.Delay(500, Token);
+        for (var tries = 0; tries < 100 && Volatile.Read(ref lines) == before; tries++)
+        {
+            await Task.Delay(100, Token);
+        }
+
         Assert.True(Volatile.Read(ref lines) > before);
         await execution.SignalAsync(9, Token);
         await reading;

@@ -14,6 +14,9 @@ namespace Sandbox.Isolation.Wasm.Machine;
 /// <summary>One machine of the worker's: a connection to it, which is the machine's guest channel, and whose end is the machine's.</summary>
 internal sealed partial class WasmMicroVm : IMicroVm
 {
+    /// <summary>What a machine may hold in the worker beside its guests: output that its host has not taken.</summary>
+    private const int ChannelMiB = 64;
+
     private static readonly TimeSpan AnswerDeadline = TimeSpan.FromSeconds(20);
 
     private readonly TaskCompletionSource<MicroVmExit> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -130,7 +133,7 @@ internal sealed partial class WasmMicroVm : IMicroVm
         var bytes = (long)_spec.DiskMiB << 20;
         (_disk, _) = SessionDisk.Open(_spec.DiskPath, bytes);
         _worker = await workers.GetAsync(cancellationToken).ConfigureAwait(false);
-        _memory = _worker.Reserve((long)_spec.MemoryMiB << 20);
+        _memory = _worker.Reserve((long)(_spec.MemoryMiB + ChannelMiB) << 20);
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(AnswerDeadline);
         var order = new WorkerOrder

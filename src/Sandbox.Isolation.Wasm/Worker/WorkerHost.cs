@@ -79,10 +79,13 @@ internal sealed class WorkerHost : IAsyncDisposable
             warnings.Add("the server does not run as root: the WebAssembly worker runs as its own user and is not confined by user id, root directory or namespaces");
         }
 
-        var directory = Path.Combine(_hostRoot, NewName().Replace(Prefix, "probe-", StringComparison.Ordinal));
-        using var user = _users?.Take();
+        // In turn, so that nobody takes it for something that was left.
+        await _turn.WaitAsync(cancellationToken).ConfigureAwait(false);
+        var directory = Path.Combine(_hostRoot, NewName());
+        UserIds.Lease? user = null;
         try
         {
+            user = _users?.Take();
             Directory.CreateDirectory(Path.Combine(directory, "own"));
             Directory.CreateDirectory(Path.Combine(directory, "cache"));
             Directory.CreateDirectory(_options.ImageRoot);
@@ -114,6 +117,9 @@ internal sealed class WorkerHost : IAsyncDisposable
             {
                 Directory.Delete(directory, recursive: true);
             }
+
+            user?.Dispose();
+            _turn.Release();
         }
     }
 

@@ -73,6 +73,9 @@ internal static partial class WorkerLauncher
             ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/tmp"), ("SBX_CGROUPS", string.Join(' ', cgroupProcs)), ("SBX_RUN", directory), ("SBX_DOTNET", DotnetRoot),
             ("SBX_WORKER", options.WorkerDirectory), ("SBX_IMAGES", options.ImageRoot), ("SBX_CACHE", cache),
             ("DOTNET_EnableDiagnostics", "0"), ("DOTNET_ROOT", userId is null ? DotnetRoot : "/dotnet"), ("DOTNET_TieredPGO", "0"), ("DOTNET_gcConserveMemory", "5"),
+
+            // A guest that makes the worker hold too much meets an exception, before all meet the kernel.
+            ("DOTNET_GCHeapHardLimit", "0x40000000"),
         ])
         {
             start.Environment[name] = value;

@@ -110,15 +110,13 @@ internal abstract class GuestProgram
     {
         public override GuestEnd Run(Surroundings around)
         {
-            var bytes = new byte[node.Size];
-            var read = around.Machine.Volume.Read(node, bytes, 0);
-            var module = Compiled(bytes[..read], around);
+            var module = Compiled(around);
             WasiImports.Require(module, arguments[0]);
             using var process = Equip(around, arguments);
             return RunStart(module, around, process);
         }
 
-        private Module Compiled(byte[] bytes, Surroundings around)
+        private Module Compiled(Surroundings around)
         {
             Module? module = null;
             Exception? failure = null;
@@ -126,14 +124,20 @@ internal abstract class GuestProgram
             {
                 try
                 {
-                    module = around.Machine.Modules.OfSession(bytes, arguments[0], token);
+                    module = around.Machine.Modules.OfSession(() => Content(around.Machine.Volume), arguments[0], token);
                 }
-                catch (ModuleException e)
+                catch (Exception e) when (e is ModuleException or VolumeException)
                 {
                     failure = e;
                 }
             }));
             return module ?? throw failure ?? new OperationCanceledException();
+        }
+
+        private byte[] Content(SessionVolume volume)
+        {
+            var bytes = new byte[Math.Min(node.Size, ModuleStore.MaxModuleBytes + 1)];
+            return bytes[..volume.Read(node, bytes, 0)];
         }
     }
 }

@@ -1,5 +1,6 @@
 using System.Text;
 using Sandbox.Wasm.Worker.Running;
+using Sandbox.Wasm.Worker.Volume;
 using Wasmtime;
 
 namespace Sandbox.Wasm.Worker.Languages;
@@ -12,6 +13,11 @@ internal sealed class JavaScriptEngine
 {
     /// <summary>Top-level await; the evaluation is a promise then.</summary>
     private const int Async = 1 << 7;
+
+    /// <summary>Longest text that is copied into this process, in bytes.</summary>
+    private const int MaxText = 1 << 20;
+
+    private const int Piece = 1 << 20;
 
     private readonly Memory _memory;
     private readonly Func<int, int> _allocate;
@@ -32,6 +38,7 @@ internal sealed class JavaScriptEngine
     private readonly Func<int, int> _promiseState;
     private readonly Func<int, int> _promiseResult;
     private readonly Func<int, int> _isString;
+    private readonly Func<int, int> _isBuffer;
     private readonly Func<int, int> _isUndefined;
     private readonly Func<int, int> _isPromise;
     private readonly Func<int> _newError;
@@ -63,6 +70,7 @@ internal sealed class JavaScriptEngine
         _promiseState = i.GetFunction<int, int>("qjs_promise_state")!;
         _promiseResult = i.GetFunction<int, int>("qjs_promise_result")!;
         _isString = i.GetFunction<int, int>("qjs_is_string")!;
+        _isBuffer = i.GetFunction<int, int>("qjs_is_array_buffer")!;
         _isUndefined = i.GetFunction<int, int>("qjs_is_undefined")!;
         _isPromise = i.GetFunction<int, int>("qjs_is_promise")!;
         _newError = i.GetFunction<int>("qjs_new_error")!;
@@ -77,6 +85,11 @@ internal sealed class JavaScriptEngine
 
         i.GetAction<int>("qjs_set_interrupt_handler")!(1);
     }
+
+    public delegate void ContentAction(ReadOnlySpan<byte> content);
+
+    /// <summary>Puts bytes from an offset on; says how many.</summary>
+    public delegate int FillAction(Span<byte> piece, long offset);
 
     /// <summary>Whether a promise is still open, kept, or broken.</summary>
     public enum Promise
@@ -112,6 +125,8 @@ internal sealed class JavaScriptEngine
     public int TakeException() => _exception();
 
     public bool IsString(int value) => _isString(value) != 0;
+
+    public bool IsBuffer(int value) => _isBuffer(value) != 0;
 
     public bool IsUndefined(int value) => _isUndefined(value) != 0;
 
@@ -174,32 +189,61 @@ internal sealed class JavaScriptEngine
     }
 
     /// <summary>Text of a value, converted if need be.</summary>
+    /// <exception cref="VolumeException">It is longer than this process wants to hold.</exception>
     public string Text(int value) => Encoding.UTF8.GetString(TextBytes(value));
 
     public byte[] TextBytes(int value)
     {
-        var length = _allocate(4);
-        Require(length);
-        var at = _stringOf(value, length);
-        var bytes = at == 0 ? [] : _memory.GetSpan((uint)at, _memory.ReadInt32((uint)length)).ToArray();
-        if (at != 0)
-        {
-            _freeString(at);
-        }
-
-        _free(length);
-        return bytes;
+        byte[]? bytes = null;
+        return WithContent(value, span => bytes = span.Length <= MaxText ? span.ToArray() : null) ? bytes ?? throw new VolumeException(Errno.TooBig) : [];
     }
 
-    /// <summary>Bytes of an ArrayBuffer.</summary>
-    public byte[] Bytes(int value)
+    /// <summary>Shows the bytes of a text or of an ArrayBuffer, where they are: they may be as large as the guest. Not to be kept, and the guest must not run meanwhile.</summary>
+    public bool WithContent(int value, ContentAction use)
     {
+        var text = !IsBuffer(value);
         var length = _allocate(4);
         Require(length);
-        var at = _bufferOf(value, length);
-        var bytes = at == 0 ? [] : _memory.GetSpan((uint)at, _memory.ReadInt32((uint)length)).ToArray();
-        _free(length);
-        return bytes;
+        try
+        {
+            var at = text ? _stringOf(value, length) : _bufferOf(value, length);
+            if (at == 0)
+            {
+                return false;
+            }
+
+            use(_memory.GetSpan((uint)at, _memory.ReadInt32((uint)length)));
+            if (text)
+            {
+                _freeString(at);
+            }
+
+            return true;
+        }
+        finally
+        {
+            _free(length);
+        }
+    }
+
+    /// <summary>Makes a text or an ArrayBuffer whose bytes are put where they belong, piece by piece.</summary>
+    public int Filled(long length, bool text, FillAction fill)
+    {
+        var at = length < int.MaxValue ? _allocate(Math.Max(1, (int)length)) : 0;
+        Require(at);
+        try
+        {
+            var done = 0;
+            for (int n; done < length && (n = fill(_memory.GetSpan((uint)at + done, (int)Math.Min(length - done, Piece)), done)) > 0; done += n)
+            {
+            }
+
+            return text ? _newString(at, done) : _newBuffer(at, done);
+        }
+        finally
+        {
+            _free(at);
+        }
     }
 
     public int HostFunction(string name)

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Sandbox.Wasm.Worker.Machine;
 using Sandbox.Wasm.Worker.Running;
+using Sandbox.Wasm.Worker.Volume;
 using Sandbox.Wasm.Worker.Wasi;
 using Wasmtime;
 
@@ -10,6 +11,9 @@ namespace Sandbox.Wasm.Worker.Languages;
 internal sealed class JavaScriptGuest : IHasProcess, IDisposable
 {
     public const string ModuleName = "quickjs";
+
+    /// <summary>Stands for a text that is longer than any result may be.</summary>
+    public static readonly string TooLong = new(' ', Sandbox.Guest.Protocol.ProtocolLimits.MaxResultBytes + 1);
 
     private const string HostName = "sandbox";
 
@@ -49,7 +53,7 @@ internal sealed class JavaScriptGuest : IHasProcess, IDisposable
     public WasiProcess Process { get; }
 
     /// <summary>Where standard output goes at the moment.</summary>
-    public Action<Guest.Protocol.OutputFd, ReadOnlyMemory<byte>> Output { set => _host.Output = value; }
+    public JavaScriptHost.OutputAction Output { set => _host.Output = value; }
 
     public string Directory => _host.Directory;
 
@@ -129,7 +133,14 @@ internal sealed class JavaScriptGuest : IHasProcess, IDisposable
     public string? Show(int value)
     {
         var shown = Hook("show", value);
-        return shown is { } text && _engine.IsString(text) ? _engine.Text(text) : null;
+        try
+        {
+            return shown is { } text && _engine.IsString(text) ? _engine.Text(text) : null;
+        }
+        catch (VolumeException)
+        {
+            return TooLong;
+        }
     }
 
     /// <summary>Name, message and traceback of an error.</summary>
@@ -141,7 +152,7 @@ internal sealed class JavaScriptGuest : IHasProcess, IDisposable
             {
                 return JsonSerializer.Deserialize(_engine.TextBytes(described), JavaScriptJson.Default.JavaScriptError)!;
             }
-            catch (JsonException)
+            catch (Exception e) when (e is JsonException or VolumeException)
             {
                 // What user code has made of its own errors.
             }
@@ -154,7 +165,15 @@ internal sealed class JavaScriptGuest : IHasProcess, IDisposable
     public Dictionary<string, string?> SetEnvironment(Dictionary<string, string?> variables)
     {
         var before = Hook("env", _engine.String(JsonSerializer.Serialize(variables, JavaScriptJson.Default.DictionaryStringString)));
-        return before is { } text ? JsonSerializer.Deserialize(_engine.TextBytes(text), JavaScriptJson.Default.DictionaryStringString) ?? [] : [];
+        try
+        {
+            return before is { } text ? JsonSerializer.Deserialize(_engine.TextBytes(text), JavaScriptJson.Default.DictionaryStringString) ?? [] : [];
+        }
+        catch (Exception e) when (e is JsonException or VolumeException)
+        {
+            // User code has put something of its own into JSON, and keeps what it made of its variables.
+            return [];
+        }
     }
 
     /// <summary>What <c>process.exitCode</c> says.</summary>

@@ -13,12 +13,14 @@ namespace Sandbox.Wasm.Worker.Languages;
 /// <summary>The one function that JavaScript can call outside of itself: output, files, time, randomness. What it refuses is an exception there.</summary>
 internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess process, IGuestInput input, string directory)
 {
-    private const int MaxFile = 256 << 20;
+    private const int MaxInput = 16 << 20;
     private const int MaxRandom = 65536;
+
+    public delegate void OutputAction(OutputFd fd, ReadOnlySpan<byte> data);
 
     public JavaScriptEngine Engine { get; set; } = null!;
 
-    public Action<OutputFd, ReadOnlyMemory<byte>> Output { get; set; } = (_, _) => { };
+    public OutputAction Output { get; set; } = (_, _) => { };
 
     public string Directory { get; private set; } = directory;
 
@@ -43,7 +45,7 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
                 _ => "EINVAL",
             });
         }
-        catch (Exception e) when (e is WorkerException or WasiException or FormatException or IndexOutOfRangeException)
+        catch (Exception e) when (e is WorkerException or WasiException or FormatException or OverflowException or IndexOutOfRangeException)
         {
             return Engine.Throw(e.Message, "EINVAL");
         }
@@ -64,14 +66,15 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
         switch (Engine.Text(values[0]))
         {
             case "write":
-                Output(Engine.Text(values[1]) == "2" ? OutputFd.Stderr : OutputFd.Stdout, Content(values[2]));
+                var fd = Engine.Text(values[1]) == "2" ? OutputFd.Stderr : OutputFd.Stdout;
+                Engine.WithContent(values[2], data => Output(fd, data));
                 return Engine.Undefined;
             case "read":
-                return Engine.Buffer(Read(values[1]));
+                return Read(Path(values[1]), text: false);
             case "readText":
-                return Engine.String(Encoding.UTF8.GetString(Read(values[1])));
+                return Read(Path(values[1]), text: true);
             case "write_file":
-                WriteFile(Path(values[1]), Content(values[2]), Engine.Text(values[3]) == "append");
+                WriteFile(Path(values[1]), values[2], Engine.Text(values[3]) == "append");
                 return Engine.Undefined;
             case "stat":
                 var node = volume.Find(volume.Root, Path(values[1]));
@@ -103,9 +106,9 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
             case "uuid":
                 return Engine.String(Guid.NewGuid().ToString());
             case "encode":
-                return Engine.Buffer(Engine.TextBytes(values[1]));
+                return Converted(values[1], text: false);
             case "decode":
-                return Engine.String(Encoding.UTF8.GetString(Content(values[1]).Span));
+                return Converted(values[1], text: true);
             case "exit":
                 process.Exit(int.TryParse(Engine.Text(values[1]), CultureInfo.InvariantCulture, out var code) ? code & 0xff : 1);
                 return 0;
@@ -116,28 +119,35 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
 
     private string Path(int value) => WasmMachine.PathFrom(Directory, Engine.Text(value));
 
-    private ReadOnlyMemory<byte> Content(int value) => Engine.IsString(value) ? Engine.TextBytes(value) : Engine.Bytes(value);
-
-    private byte[] Read(int path)
+    private int Read(string path, bool text)
     {
         var volume = machine.Volume;
-        var node = volume.Find(volume.Root, Path(path));
-        if (node.Size > Math.Min(MaxFile, machine.Allowance.MemoryBytes))
+        var node = volume.Find(volume.Root, path);
+        if (node.Kind != NodeKind.File || node.Size > machine.Allowance.MemoryBytes)
         {
-            throw new VolumeException(Errno.TooBig);
+            throw new VolumeException(node.Kind == NodeKind.File ? Errno.TooBig : Errno.IsDirectory);
         }
 
-        var content = new byte[node.Kind == NodeKind.File ? node.Size : 0];
-        var done = 0;
-        for (int n; (n = volume.Read(node, content.AsSpan(done, Math.Min(content.Length - done, 1 << 20)), done)) > 0; done += n)
+        return Engine.Filled(node.Size, text, (piece, offset) =>
         {
             run.Look();
-        }
-
-        return content[..done];
+            return volume.Read(node, piece, offset);
+        });
     }
 
-    private void WriteFile(string path, ReadOnlyMemory<byte> content, bool append)
+    /// <summary>A text as the bytes of its UTF-8, or the other way round.</summary>
+    private int Converted(int value, bool text)
+    {
+        byte[] bytes = [];
+        Engine.WithContent(value, content => bytes = content.Length <= MaxInput ? content.ToArray() : throw new VolumeException(Errno.TooBig));
+        return Engine.Filled(bytes.Length, text, (piece, offset) =>
+        {
+            bytes.AsSpan((int)offset, piece.Length).CopyTo(piece);
+            return piece.Length;
+        });
+    }
+
+    private void WriteFile(string path, int content, bool append)
     {
         var volume = machine.Volume;
         var (node, parent, name, _) = volume.OpenFile(volume.Root, path, follow: true, create: true, exclusive: false, 0x1a4);
@@ -149,7 +159,15 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
                 volume.Resize(node, 0);
             }
 
-            volume.Write(node, content.Span, at);
+            Engine.WithContent(content, bytes =>
+            {
+                for (var done = 0; done < bytes.Length;)
+                {
+                    var piece = bytes[done..Math.Min(bytes.Length, done + (1 << 20))];
+                    volume.Write(node, piece, at + done);
+                    done += piece.Length;
+                }
+            });
             volume.TellWritten(parent, name, node);
         }
         finally
@@ -165,7 +183,7 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
         for (int n; (n = input.Read(run, buffer)) > 0;)
         {
             all.Write(buffer, 0, n);
-            if (all.Length > Math.Min(MaxFile, machine.Allowance.MemoryBytes / 2))
+            if (all.Length > MaxInput)
             {
                 throw new VolumeException(Errno.TooBig);
             }

@@ -27,7 +27,7 @@ internal sealed class JavaScriptInterpreter : Interpreter
         {
             _run.Do(() => _guest = new JavaScriptGuest(machine, _run, environment, directory, ["js"], NoInput.Instance)
             {
-                Output = (fd, data) => _sink?.Output.Write(_run, fd, data.Span),
+                Output = (fd, data) => _sink?.Output.Write(_run, fd, data),
             });
         }
         catch (Exception e) when (e is Wasmtime.WasmtimeException or GuestEndedException)

@@ -21,7 +21,7 @@ internal sealed class JavaScriptProgram(IReadOnlyList<string> arguments) : Guest
                 var (source, name, rest) = Script(around);
                 guest = new JavaScriptGuest(around.Machine, around.Run, around.Environment, around.Directory, [arguments[0], name, .. rest], around.Input)
                 {
-                    Output = (fd, data) => around.Output.Write(around.Run, fd, data.Span),
+                    Output = (fd, data) => around.Output.Write(around.Run, fd, data),
                 };
                 end = new GuestEnd(RunScript(guest, around, source, name), 0, null);
             }
@@ -90,7 +90,7 @@ internal sealed class JavaScriptProgram(IReadOnlyList<string> arguments) : Guest
 
     private static void RequireSize(long bytes)
     {
-        const long Most = 16 << 20;
+        const long Most = 4 << 20;
         if (bytes > Most)
         {
             throw new WorkerException(ErrorCode.InvalidArgument, $"A script may have {Most} bytes.");

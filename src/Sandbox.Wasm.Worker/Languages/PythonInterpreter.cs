@@ -217,9 +217,15 @@ internal sealed class PythonInterpreter : Interpreter, IGuestInput, IGuestOutput
 
         _end = GuestEnd.Of(_run, _process, failure);
         _run.Memory = () => 0;
-        _process.Dispose();
-        _gone.Cancel();
-        _run.Dispose();
+        try
+        {
+            _process.Dispose();
+        }
+        finally
+        {
+            _gone.Cancel();
+            _run.Dispose();
+        }
     }
 
     /// <summary>One of the two standard streams: the code's that runs, or nobody's.</summary>

@@ -31,6 +31,9 @@ internal sealed class WasmMachine : IDisposable
     public WasmMachine(Order order, SessionVolume volume, ModuleStore modules, PythonPool pythons, Stream stream)
     {
         (_order, Volume, Modules, Pythons, _stream) = (order, volume, modules, pythons, stream);
+
+        // A copy: guests that end after the machine ask for it too.
+        Closed = _closed.Token;
         var processors = Math.Clamp(order.Vcpus, 1, 256);
         Turns = new Turns(processors);
         Allowance = new Allowance(Math.Max(order.MemoryBytes, 16 << 20), Math.Max(order.Cores, 0.05), processors) { Fixed = () => volume.MemoryBytes };
@@ -62,7 +65,7 @@ internal sealed class WasmMachine : IDisposable
     public string Hostname { get; set; }
 
     /// <summary>Cancelled when the machine is over.</summary>
-    public CancellationToken Closed => _closed.Token;
+    public CancellationToken Closed { get; }
 
     public bool IsDiskFull => Volume.Space() is { Total: > 0, Free: < FullBelow };
 

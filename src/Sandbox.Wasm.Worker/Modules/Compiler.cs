@@ -82,6 +82,7 @@ internal static class Compiler
 
         using var process = Process.Start(start) ?? throw new ModuleException("The compiler could not be started.");
         process.StandardInput.Close();
+        process.PriorityClass = ProcessPriorityClass.BelowNormal;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(Deadline);
         try

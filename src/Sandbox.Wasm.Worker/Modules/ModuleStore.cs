@@ -12,10 +12,13 @@ namespace Sandbox.Wasm.Worker.Modules;
 internal sealed class ModuleStore(string cacheDirectory)
 {
     /// <summary>Largest module that a session may run, in bytes.</summary>
-    public const int MaxModuleBytes = 64 << 20;
+    public const int MaxModuleBytes = 32 << 20;
 
     private const long MaxCacheBytes = 512L << 20;
     private const int MaxLoaded = 64;
+
+    /// <summary>Sessions' modules that are in memory as bytes at once: what many machines run together must not fill this process.</summary>
+    private readonly SemaphoreSlim _reading = new(4);
 
     private readonly ConcurrentDictionary<string, Lazy<Module>> _builtIn = new(StringComparer.Ordinal);
     private readonly Dictionary<string, (Module Module, long LastUse)> _loaded = new(StringComparer.Ordinal);
@@ -42,7 +45,20 @@ internal sealed class ModuleStore(string cacheDirectory)
 
     /// <summary>A session's own module. Compiles it if need be, which may take seconds.</summary>
     /// <exception cref="ModuleException">It is no module that this sandbox runs; the message says why.</exception>
-    public Module OfSession(byte[] bytes, string name, CancellationToken cancellationToken)
+    public Module OfSession(Func<byte[]> read, string name, CancellationToken cancellationToken)
+    {
+        _reading.Wait(cancellationToken);
+        try
+        {
+            return OfBytes(read(), name, cancellationToken);
+        }
+        finally
+        {
+            _reading.Release();
+        }
+    }
+
+    private Module OfBytes(byte[] bytes, string name, CancellationToken cancellationToken)
     {
         RequireModule(bytes, name);
         var key = Convert.ToHexStringLower(SHA256.HashData(bytes));

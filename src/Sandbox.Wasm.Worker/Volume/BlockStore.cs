@@ -233,7 +233,16 @@ internal sealed class BlockStore : IDisposable
     {
         while (data.Length > 0)
         {
-            var n = RandomAccess.Read(_file, data, offset);
+            int n;
+            try
+            {
+                n = RandomAccess.Read(_file, data, offset);
+            }
+            catch (ObjectDisposedException)
+            {
+                throw new VolumeException(Errno.Io, "the machine is over");
+            }
+
             if (n == 0)
             {
                 data.Clear();
@@ -250,6 +259,11 @@ internal sealed class BlockStore : IDisposable
         try
         {
             RandomAccess.Write(_file, data, offset);
+        }
+        catch (ObjectDisposedException)
+        {
+            // A guest that has not noticed yet that its machine is over: the disk may be another's by now.
+            throw new VolumeException(Errno.Io, "the machine is over");
         }
         catch (IOException e)
         {

@@ -22,6 +22,7 @@ internal sealed partial class SessionVolume : IDisposable
     private ulong _nextId = 1;
     private long _structureBytes;
     private bool _dirty;
+    private bool _closed;
 
     private SessionVolume(BlockStore? store)
     {
@@ -87,6 +88,7 @@ internal sealed partial class SessionVolume : IDisposable
                 // The host's disk is full; what was committed before stays.
             }
 
+            _closed = true;
             _store?.Dispose();
         }
     }
@@ -106,7 +108,7 @@ internal sealed partial class SessionVolume : IDisposable
     {
         lock (_lock)
         {
-            if (_store is not null && (_dirty || flush))
+            if (_store is not null && !_closed && (_dirty || flush))
             {
                 var structure = Serialize();
                 _store.Commit(structure, flush);
