@@ -18,6 +18,7 @@ internal sealed class ControlSocket(string path, ModuleStore modules)
 
     private readonly ConcurrentDictionary<string, WasmMachine> _machines = new(StringComparer.Ordinal);
     private readonly PythonPool _pythons = new(modules);
+    private readonly JavaScriptPool _javaScripts = new(modules);
 
     /// <summary>Serves until the process ends.</summary>
     public void Run()
@@ -107,7 +108,7 @@ internal sealed class ControlSocket(string path, ModuleStore modules)
             return;
         }
 
-        using var machine = new WasmMachine(order, volume, modules, _pythons, stream);
+        using var machine = new WasmMachine(order, volume, modules, _pythons, _javaScripts, stream);
         if (!_machines.TryAdd(order.VmId, machine))
         {
             await AnswerAsync(stream, $"there is a machine '{order.VmId}' already").ConfigureAwait(false);

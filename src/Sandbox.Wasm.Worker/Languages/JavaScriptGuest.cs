@@ -24,20 +24,18 @@ internal sealed class JavaScriptGuest : IHasProcess, IDisposable
     private readonly JavaScriptEngine _engine = null!;
     private readonly int _hooks;
 
-    /// <summary>Starts it, in the guest's turn.</summary>
-    public JavaScriptGuest(WasmMachine machine, Run run, IReadOnlyDictionary<string, string> environment, string directory, IReadOnlyList<string> arguments, IGuestInput input)
+    /// <summary>Starts it, in the guest's turn. It is nobody's yet.</summary>
+    public JavaScriptGuest(Module module, Run run, long memoryBytes, IGuestInput input)
     {
         Process = new WasiProcess(run, [], []);
-        _host = new JavaScriptHost(machine, run, Process, input, directory);
-        _guest = new GuestInstance(machine.Modules.OfImage(machine.ImageDirectory, ModuleName), Linker.Value, this, run, machine.Allowance.MemoryBytes);
+        _host = new JavaScriptHost(run, Process, input);
+        _guest = new GuestInstance(module, Linker.Value, this, run, memoryBytes);
         try
         {
             _engine = new JavaScriptEngine(_guest);
             _host.Engine = _engine;
             var bootstrap = _engine.Evaluate(Scripts.Bootstrap, "<sandbox>", awaits: false);
-            var (function, info) = (_engine.HostFunction(HostName), _engine.String(JsonSerializer.Serialize(
-                new JavaScriptInfo(new(environment), [.. arguments], directory), JavaScriptJson.Default.JavaScriptInfo)));
-            _hooks = _engine.Call(bootstrap, function, info);
+            _hooks = _engine.Call(bootstrap, _engine.HostFunction(HostName));
             if (_engine.IsException(_hooks))
             {
                 throw new WasmtimeException("JavaScript does not start: " + _engine.Text(_engine.TakeException()));
@@ -56,6 +54,14 @@ internal sealed class JavaScriptGuest : IHasProcess, IDisposable
     public JavaScriptHost.OutputAction Output { set => _host.Output = value; }
 
     public string Directory => _host.Directory;
+
+    /// <summary>Makes it a machine's own: its files, its memory, its variables. Before any code, in its turn.</summary>
+    public void Adopt(WasmMachine machine, IReadOnlyDictionary<string, string> environment, string directory, IReadOnlyList<string> arguments)
+    {
+        _guest.Limit(machine.Allowance.MemoryBytes);
+        _host.Adopt(machine, directory);
+        _ = Hook("adopt", _engine.String(JsonSerializer.Serialize(new JavaScriptInfo(new(environment), [.. arguments]), JavaScriptJson.Default.JavaScriptInfo)));
+    }
 
     /// <summary>Runs a script until its value is there. The value, or the error that it ended with, belongs to the caller.</summary>
     public (int Value, bool Failed) Evaluate(string source, string name)

@@ -11,10 +11,12 @@ using Sandbox.Wasm.Worker.Wasi;
 namespace Sandbox.Wasm.Worker.Languages;
 
 /// <summary>The one function that JavaScript can call outside of itself: output, files, time, randomness. What it refuses is an exception there.</summary>
-internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess process, IGuestInput input, string directory)
+internal sealed class JavaScriptHost(Run run, WasiProcess process, IGuestInput input)
 {
     private const int MaxInput = 16 << 20;
     private const int MaxRandom = 65536;
+
+    private WasmMachine? _machine;
 
     public delegate void OutputAction(OutputFd fd, ReadOnlySpan<byte> data);
 
@@ -22,7 +24,13 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
 
     public OutputAction Output { get; set; } = (_, _) => { };
 
-    public string Directory { get; private set; } = directory;
+    public string Directory { get; private set; } = WasmMachine.Home;
+
+    /// <summary>Whose files it sees. None before it is anybody's.</summary>
+    private WasmMachine Machine => _machine ?? throw new VolumeException(Errno.NoEntry);
+
+    /// <summary>Makes it a machine's.</summary>
+    public void Adopt(WasmMachine machine, string directory) => (_machine, Directory) = (machine, directory);
 
     /// <summary>Serves a call. Returns a value of the guest, or 0 with an exception under way.</summary>
     public int Call(int count, int arguments)
@@ -51,7 +59,7 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
         }
     }
 
-    public void ChangeDirectory(string to) => Directory = machine.DirectoryFor(WasmMachine.PathFrom(Directory, to));
+    public void ChangeDirectory(string to) => Directory = Machine.DirectoryFor(WasmMachine.PathFrom(Directory, to));
 
     /// <summary>Waits for a timer; less long if interrupted, and then the guest goes on to find that out.</summary>
     public void Sleep(TimeSpan time)
@@ -62,7 +70,6 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
 
     private int Serve(int[] values)
     {
-        var volume = machine.Volume;
         switch (Engine.Text(values[0]))
         {
             case "write":
@@ -77,22 +84,22 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
                 WriteFile(Path(values[1]), values[2], Engine.Text(values[3]) == "append");
                 return Engine.Undefined;
             case "stat":
-                var node = volume.Find(volume.Root, Path(values[1]));
+                var node = Machine.Volume.Find(Machine.Volume.Root, Path(values[1]));
                 return Engine.String(JsonSerializer.Serialize(
                     new JavaScriptStat(node.Kind switch { NodeKind.File => "file", NodeKind.Directory => "directory", _ => "link" }, node.Size, node.Modified / 1e6, node.Mode),
                     JavaScriptJson.Default.JavaScriptStat));
             case "list":
-                var names = volume.List(volume.Find(volume.Root, Path(values[1]))).Select(e => e.Name).Order(StringComparer.Ordinal).ToList();
+                var names = Machine.Volume.List(Machine.Volume.Find(Machine.Volume.Root, Path(values[1]))).Select(e => e.Name).Order(StringComparer.Ordinal).ToList();
                 return Engine.String(JsonSerializer.Serialize(names, JavaScriptJson.Default.ListString));
             case "mkdir":
-                _ = Engine.Text(values[2]) == "parents" ? volume.MakeDirectories(Path(values[1])) : volume.MakeDirectory(volume.Root, Path(values[1]), 0x1ed);
+                _ = Engine.Text(values[2]) == "parents" ? Machine.Volume.MakeDirectories(Path(values[1])) : Machine.Volume.MakeDirectory(Machine.Volume.Root, Path(values[1]), 0x1ed);
                 return Engine.Undefined;
             case "remove":
                 var how = Engine.Text(values[2]);
-                volume.Remove(volume.Root, Path(values[1]), how == "directory", how == "file", how == "recursive");
+                Machine.Volume.Remove(Machine.Volume.Root, Path(values[1]), how == "directory", how == "file", how == "recursive");
                 return Engine.Undefined;
             case "rename":
-                volume.Move(volume.Root, Path(values[1]), volume.Root, Path(values[2]), overwrite: true);
+                Machine.Volume.Move(Machine.Volume.Root, Path(values[1]), Machine.Volume.Root, Path(values[2]), overwrite: true);
                 return Engine.Undefined;
             case "cwd":
                 return Engine.String(Directory);
@@ -121,9 +128,9 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
 
     private int Read(string path, bool text)
     {
-        var volume = machine.Volume;
+        var volume = Machine.Volume;
         var node = volume.Find(volume.Root, path);
-        if (node.Kind != NodeKind.File || node.Size > machine.Allowance.MemoryBytes)
+        if (node.Kind != NodeKind.File || node.Size > Machine.Allowance.MemoryBytes)
         {
             throw new VolumeException(node.Kind == NodeKind.File ? Errno.TooBig : Errno.IsDirectory);
         }
@@ -149,7 +156,7 @@ internal sealed class JavaScriptHost(WasmMachine machine, Run run, WasiProcess p
 
     private void WriteFile(string path, int content, bool append)
     {
-        var volume = machine.Volume;
+        var volume = Machine.Volume;
         var (node, parent, name, _) = volume.OpenFile(volume.Root, path, follow: true, create: true, exclusive: false, 0x1a4);
         try
         {

@@ -18,27 +18,33 @@ internal sealed class JavaScriptInterpreter : Interpreter
     private CodeSink? _sink;
     private uint _count;
 
-    /// <summary>Starts it: a millisecond.</summary>
-    public JavaScriptInterpreter(WasmMachine machine, IReadOnlyDictionary<string, string> environment, string directory)
+    /// <summary>Starts it, in nobody's machine: see <see cref="JavaScriptPool"/>.</summary>
+    public JavaScriptInterpreter(Wasmtime.Module module, Turns turns, Allowance allowance)
     {
-        _run = new Run(machine.Turns, machine.Allowance);
+        _run = new Run(turns, allowance);
         _run.AtTick = () => _sink?.Output.Flush(_run);
         try
         {
-            _run.Do(() => _guest = new JavaScriptGuest(machine, _run, environment, directory, ["js"], NoInput.Instance)
-            {
-                Output = (fd, data) => _sink?.Output.Write(_run, fd, data),
-            });
+            _run.Do(() => _guest = new JavaScriptGuest(module, _run, allowance.MemoryBytes, NoInput.Instance) { Output = (fd, data) => _sink?.Output.Write(_run, fd, data) });
+        }
+        catch (Exception e)
+        {
+            _run.Dispose();
+            throw e is Wasmtime.WasmtimeException or GuestEndedException ? new WorkerException(ErrorCode.ResourceExhausted, $"JavaScript does not start: {e.Message.Split('\n')[0]}") : e;
+        }
+    }
+
+    /// <summary>Makes it a machine's own. Only before its first code.</summary>
+    public void Adopt(WasmMachine machine, IReadOnlyDictionary<string, string> environment, string directory)
+    {
+        _run.Move(machine.Turns, machine.Allowance);
+        try
+        {
+            _run.Do(() => _guest!.Adopt(machine, environment, directory, ["js"]));
         }
         catch (Exception e) when (e is Wasmtime.WasmtimeException or GuestEndedException)
         {
-            _run.Dispose();
             throw new WorkerException(ErrorCode.ResourceExhausted, $"JavaScript does not start: {e.Message.Split('\n')[0]}");
-        }
-        catch
-        {
-            _run.Dispose();
-            throw;
         }
     }
 

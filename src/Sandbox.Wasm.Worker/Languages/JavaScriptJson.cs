@@ -3,7 +3,7 @@ using System.Text.Json.Serialization;
 namespace Sandbox.Wasm.Worker.Languages;
 
 /// <summary>What a JavaScript guest is told at its start.</summary>
-internal sealed record JavaScriptInfo(Dictionary<string, string> Env, string[] Argv, string Cwd);
+internal sealed record JavaScriptInfo(Dictionary<string, string> Env, string[] Argv);
 
 /// <summary>An error as the guest tells it.</summary>
 internal sealed record JavaScriptError(string Name, string Value, string Traceback);

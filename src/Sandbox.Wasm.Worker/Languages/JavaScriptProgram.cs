@@ -19,10 +19,9 @@ internal sealed class JavaScriptProgram(IReadOnlyList<string> arguments) : Guest
             try
             {
                 var (source, name, rest) = Script(around);
-                guest = new JavaScriptGuest(around.Machine, around.Run, around.Environment, around.Directory, [arguments[0], name, .. rest], around.Input)
-                {
-                    Output = (fd, data) => around.Output.Write(around.Run, fd, data),
-                };
+                var module = around.Machine.Modules.OfImage(around.Machine.ImageDirectory, JavaScriptGuest.ModuleName);
+                guest = new JavaScriptGuest(module, around.Run, around.Machine.Allowance.MemoryBytes, around.Input) { Output = (fd, data) => around.Output.Write(around.Run, fd, data) };
+                guest.Adopt(around.Machine, around.Environment, around.Directory, [arguments[0], name, .. rest]);
                 end = new GuestEnd(RunScript(guest, around, source, name), 0, null);
             }
             catch (Exception e) when (e is WasmtimeException or GuestEndedException)

@@ -115,7 +115,7 @@ internal sealed class LanguageContext : IDisposable
         {
             return Language switch
             {
-                "javascript" => new JavaScriptInterpreter(_machine, _environment, Directory),
+                "javascript" => _machine.JavaScripts.Take(_machine, _environment, Directory),
                 "python" => _machine.Pythons.Take(_machine, _environment, Directory),
                 _ => throw new WorkerException(ErrorCode.Unsupported, $"There is no language '{(Language.Length > 40 ? Language[..40] : Language)}' here: this session is WebAssembly and has javascript and python."),
             };

@@ -28,9 +28,9 @@ internal sealed class WasmMachine : IDisposable
     private readonly Order _order;
     private int _lastPid = 1;
 
-    public WasmMachine(Order order, SessionVolume volume, ModuleStore modules, PythonPool pythons, Stream stream)
+    public WasmMachine(Order order, SessionVolume volume, ModuleStore modules, PythonPool pythons, JavaScriptPool javaScripts, Stream stream)
     {
-        (_order, Volume, Modules, Pythons, _stream) = (order, volume, modules, pythons, stream);
+        (_order, Volume, Modules, Pythons, JavaScripts, _stream) = (order, volume, modules, pythons, javaScripts, stream);
 
         // A copy: guests that end after the machine ask for it too.
         Closed = _closed.Token;
@@ -47,6 +47,8 @@ internal sealed class WasmMachine : IDisposable
     public ModuleStore Modules { get; }
 
     public PythonPool Pythons { get; }
+
+    public JavaScriptPool JavaScripts { get; }
 
     public Turns Turns { get; }
 

@@ -1,7 +1,7 @@
 // Gives QuickJS what programs expect around a language: console, timers, files, process. Called with the one function of the host; answers with what the host calls.
-(function (host, info) {
+(function (host) {
     "use strict";
-    const { env, argv, cwd } = JSON.parse(info);
+    const env = {}, argv = [];
     const call = (op, ...args) => host(op, ...args);
     const parse = text => JSON.parse(text);
 
@@ -208,7 +208,7 @@
     const globals = {
         console, setTimeout: (fn, delay, ...args) => add(fn, delay, args, false), setInterval: (fn, delay, ...args) => add(fn, delay, args, true),
         setImmediate: (fn, ...args) => add(fn, 0, args, false), clearTimeout: remove, clearInterval: remove, clearImmediate: remove,
-        process, require: requireFrom(cwd), TextEncoder, TextDecoder, crypto, structuredClone: v => JSON.parse(JSON.stringify(v)), global: globalThis,
+        process, require: name => requireFrom(call("cwd"))(name), TextEncoder, TextDecoder, crypto, structuredClone: v => JSON.parse(JSON.stringify(v)), global: globalThis,
         print: (...a) => print("1", a),
     };
     for (const [name, value] of Object.entries(globals)) {
@@ -236,6 +236,12 @@
                 let next = Infinity;
                 for (const t of timers.values()) next = Math.min(next, t.at);
                 return next === Infinity ? "" : String(Math.max(0, next - Date.now()));
+            }
+            case "adopt": {
+                const given = JSON.parse(value);
+                Object.assign(env, given.env);
+                argv.push(...given.argv);
+                return;
             }
             case "env": {
                 const before = {};
