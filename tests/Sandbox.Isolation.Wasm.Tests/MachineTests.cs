@@ -47,14 +47,18 @@ public sealed class MachineTests(WasmFixture host)
     {
         var options = host.NewOptions();
         await using var backend = new WasmBackend(options, NullLogger<WasmBackend>.Instance);
-        await using var vm = await backend.StartAsync(host.Spec(), Token);
+        var spec = host.Spec();
+        await using var vm = await backend.StartAsync(spec, Token);
         await WriteAsync(vm, "file", "kept");
         var execution = await vm.Guest.StartExecutionAsync(new StartExecution { ExecutionId = "e", Command = new Command { Argv = { "python", "-c", "import time\ntime.sleep(100)" } } }, Token);
         var first = backend.WorkerProcessId;
 
+        await ContextAsync(vm, "python");
+        await CodeAsync(vm, "c", "open('written', 'w').write('by code')");
         Process.GetProcessById(Descendant(first!.Value)).Kill();
         var exit = await vm.Exited.WaitAsync(TimeSpan.FromSeconds(10), Token);
-        await using var next = await backend.StartAsync(host.Spec(), Token);
+        await vm.DisposeAsync();
+        await using var next = await backend.StartAsync(spec, Token);
 
         Assert.False(exit.Expected);
         Assert.Contains("worker", exit.Reason, StringComparison.Ordinal);
@@ -65,7 +69,7 @@ public sealed class MachineTests(WasmFixture host)
             }
         });
         Assert.NotEqual(first, backend.WorkerProcessId);
-        await vm.DisposeAsync();
+        Assert.Equal(("kept", "by code"), (await ReadTextAsync(next, "file"), await ReadTextAsync(next, "written")));
         await next.DisposeAsync();
         await backend.DisposeAsync();
         Assert.Empty(Directory.GetFileSystemEntries(Path.Combine(Runtime(options), "wasm")));

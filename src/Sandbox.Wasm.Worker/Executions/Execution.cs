@@ -68,6 +68,8 @@ internal abstract class Execution(ulong stream, StartExecution request, WasmMach
                 Events.Add(new ExecutionEvent { ChangedFiles = files }, Machine.Closed);
             }
 
+            // What it wrote lasts from here on, whatever becomes of the worker.
+            Machine.Keep();
             exited.DiskFull = Machine.IsDiskFull;
             Events.Add(new ExecutionEvent { Exited = exited }, Machine.Closed);
         }

@@ -15,6 +15,9 @@ namespace Sandbox.Wasm.Worker.Machine;
 /// <summary>One session's machine: its file system, its share of the processor and of memory, what runs in it. Lives as long as its connection.</summary>
 internal sealed class WasmMachine : IDisposable
 {
+    /// <summary>How often what a long execution writes is committed.</summary>
+    private static readonly TimeSpan KeepEvery = TimeSpan.FromSeconds(2);
+
     /// <summary>The one user there is.</summary>
     public const string User = "user";
 
@@ -76,6 +79,7 @@ internal sealed class WasmMachine : IDisposable
     {
         using var server = new MachineServer(this);
         var sending = Outbox.RunAsync();
+        _ = KeepNowAndThenAsync();
         try
         {
             await server.ServeAsync(new FrameSource(_stream)).ConfigureAwait(false);
@@ -91,6 +95,19 @@ internal sealed class WasmMachine : IDisposable
             Turns.Close();
             Outbox.End();
             await sending.ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Commits what guests have written.</summary>
+    public void Keep()
+    {
+        try
+        {
+            Volume.Commit(flush: false);
+        }
+        catch (VolumeException)
+        {
+            // The host's disk is full. What was committed before stays, and the next one may fit.
         }
     }
 
@@ -180,5 +197,24 @@ internal sealed class WasmMachine : IDisposable
         }
 
         void Add(string name, Node node) => process.Add(new DirectoryDescriptor(Volume, node, name));
+    }
+
+    private async Task KeepNowAndThenAsync()
+    {
+        try
+        {
+            for (var took = TimeSpan.Zero; ;)
+            {
+                // A tree of a hundred thousand files takes its time to be written: that is at most a twentieth of all.
+                await Task.Delay(TimeSpan.FromTicks(Math.Max(KeepEvery.Ticks, took.Ticks * 20)), Closed).ConfigureAwait(false);
+                var began = System.Diagnostics.Stopwatch.GetTimestamp();
+                Keep();
+                took = System.Diagnostics.Stopwatch.GetElapsedTime(began);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The machine is over; its end commits too.
+        }
     }
 }
