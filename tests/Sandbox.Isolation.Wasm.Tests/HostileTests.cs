@@ -98,12 +98,16 @@ public sealed class HostileTests(WasmFixture host)
         await using var vm = await host.StartAsync();
         await WriteAsync(vm, "x.wasm", Modules.OutputFlood);
         var execution = await vm.Guest.StartExecutionAsync(new StartExecution { ExecutionId = "e", Command = new Command { Argv = { "x.wasm" } }, OutputWindow = 256 * 1024 }, Token);
-        await Task.Delay(500, Token);
-
-        await execution.SignalAsync(9, Token);
-        var bytes = 0L;
+        var (bytes, seen) = (0L, 0);
         await foreach (var e in execution.Events)
         {
+            if (++seen == 1)
+            {
+                // Nothing is acknowledged meanwhile: it fills its window and waits.
+                await Task.Delay(500, Token);
+                await execution.SignalAsync(9, Token);
+            }
+
             await execution.AcknowledgeAsync(e.Seq, Token);
             bytes += e.Output?.Data.Length ?? 0;
             Assert.True(e.Exited is null or { Signal: 9 });
