@@ -141,6 +141,11 @@ build_image() {
     "$SANDBOX" image build python --agent "$BUILD/agent" --definition "$ROOT/deploy/templates/python"
 }
 
+# JavaScript and Python as WebAssembly: fetched from npm's registry by hash, compiled by the worker beside the program.
+build_wasm_image() {
+    "$SANDBOX" image build wasm --definition "$ROOT/deploy/templates/wasm"
+}
+
 # The E2B SDKs that tests and benches use, in the versions of their package-lock.json. They need Node 20; Debian 12 has 18, npm has the program itself as a package.
 install_sdks() {
     local folder="$ROOT/tests/Sandbox.EndToEnd.Tests/E2b" stamp="$BUILD/sdks.stamp"

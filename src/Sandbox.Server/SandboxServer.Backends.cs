@@ -6,6 +6,7 @@ using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Null;
 using Sandbox.Isolation.Oci;
 using Sandbox.Isolation.Qemu;
+using Sandbox.Isolation.Wasm;
 
 namespace Sandbox.Server;
 
@@ -32,6 +33,12 @@ public sealed partial class SandboxServer
         AddFirecracker(services, options);
         AddContainers(services, options, "oci", OciTier.HostKernel);
         AddContainers(services, options, "gvisor", OciTier.Gvisor);
+        if (options.Backends.Contains("wasm"))
+        {
+            services.AddSingleton<IIsolationBackend>(s => new WasmBackend(
+                new WasmOptions { HostId = HostIdOf(s), ImageRoot = options.ImageRoot, RuntimeRoot = RuntimeRoot, CacheDirectory = Path.Combine(options.DataDirectory, "cache") },
+                s.GetRequiredService<ILogger<WasmBackend>>()));
+        }
 
         if (options.NullBackend)
         {

@@ -10,10 +10,13 @@ internal static class ContentHash
     private const string BuilderFormat = "builder 2";
 
     /// <summary>First 16 hex digits of a SHA-256 over names, modes and contents of all files below the folders.</summary>
-    public static string Of(params ReadOnlySpan<string> folders)
+    public static string Of(params ReadOnlySpan<string> folders) => With("", folders);
+
+    /// <summary>The same, with something that is in no file.</summary>
+    public static string With(string more, params ReadOnlySpan<string> folders)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        Add(hash, BuilderFormat);
+        Add(hash, BuilderFormat + more);
         foreach (var folder in folders)
         {
             Add(hash, "folder");

@@ -14,11 +14,17 @@ public sealed partial record TemplateDefinition
     /// <summary>Template id; see <see cref="ImageStore.IsTemplateName"/>.</summary>
     public required string Id { get; init; }
 
+    /// <summary>What the image is made of: <see cref="TemplateImage.LinuxKind"/> or <see cref="TemplateImage.WasmKind"/>.</summary>
+    public string Kind { get; init; } = TemplateImage.LinuxKind;
+
     /// <summary>Debian suite.</summary>
     public string Suite { get; init; } = "bookworm";
 
     /// <summary>Debian packages, without their recommendations.</summary>
-    public required IReadOnlyList<string> Packages { get; init; }
+    public IReadOnlyList<string> Packages { get; init; } = [];
+
+    /// <summary>WebAssembly modules from packages of npm, for an image of that kind.</summary>
+    public IReadOnlyList<ModulePackage> Modules { get; init; } = [];
 
     /// <summary>Languages a context can be made for.</summary>
     public IReadOnlyList<string> Languages { get; init; } = ["bash"];
@@ -58,6 +64,16 @@ public sealed partial record TemplateDefinition
             throw new TemplateException($"{file}: id must match [a-z][a-z0-9-]{{0,39}}.");
         }
 
+        // What a file leaves out is null here, whatever its default says: the generated reader sets every property that can only be set at creation.
+        definition = definition with
+        {
+            Kind = definition.Kind ?? TemplateImage.LinuxKind,
+            Suite = definition.Suite ?? "bookworm",
+            Packages = definition.Packages ?? [],
+            Modules = definition.Modules ?? [],
+            Languages = definition.Languages ?? ["bash"],
+            Sizes = definition.Sizes ?? new TemplateSizes(),
+        };
         if (!Name().IsMatch(definition.Suite))
         {
             throw new TemplateException($"{file}: suite '{definition.Suite}' is no Debian suite.");
@@ -66,6 +82,16 @@ public sealed partial record TemplateDefinition
         if (definition.Packages.FirstOrDefault(p => !Name().IsMatch(p)) is { } bad)
         {
             throw new TemplateException($"{file}: '{bad}' is no name of a Debian package.");
+        }
+
+        if (definition.Kind == TemplateImage.WasmKind ? definition.Packages.Count > 0 || definition.Modules.Count == 0 : definition.Kind != TemplateImage.LinuxKind || definition.Packages.Count == 0 || definition.Modules.Count > 0)
+        {
+            throw new TemplateException($"{file}: a template of kind '{TemplateImage.LinuxKind}' has packages and no modules, one of kind '{TemplateImage.WasmKind}' modules and no packages.");
+        }
+
+        if (definition.Modules.Select(m => m.Problem).FirstOrDefault(p => p is not null) is { } problem)
+        {
+            throw new TemplateException($"{file}: {problem}");
         }
 
         if (definition.Sizes is not { Vcpus: >= 1 and <= 32, MemoryMiB: >= 128 and <= 65536, DiskMiB: >= 64 and <= 1048576 })

@@ -41,7 +41,7 @@ public sealed class DependencyTests
             "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Grains", "Sandbox.Guest.Protocol", "Sandbox.Isolation", "Sandbox.Isolation.Oci", "Sandbox.Isolation.Qemu", "Sandbox.Isolation.Wasm", "Sandbox.Server", "Sandbox.Snapshots", "Sandbox.Storage",
             "Sandbox.TestSupport",
         ],
-        ["Sandbox.Cli"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Isolation.Firecracker", "Sandbox.Isolation.Oci", "Sandbox.Isolation.Qemu", "Sandbox.Server", "Sandbox.Storage", "Sandbox.Templates"],
+        ["Sandbox.Cli"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Isolation.Firecracker", "Sandbox.Isolation.Oci", "Sandbox.Isolation.Qemu", "Sandbox.Isolation.Wasm", "Sandbox.Server", "Sandbox.Storage", "Sandbox.Templates", "Sandbox.Wasm.Worker"],
     };
 
     /// <summary>Package families that only some projects may know.</summary>

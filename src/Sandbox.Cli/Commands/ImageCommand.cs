@@ -27,16 +27,18 @@ internal static class ImageCommand
     {
         var name = new Argument<string>("template") { Description = "Template", DefaultValueFactory = _ => "python" };
         var agent = new Option<string?>("--agent") { Description = "Folder of the published guest agent", HelpName = "DIR" };
+        var worker = new Option<string?>("--worker") { Description = "Folder of the WebAssembly worker, for a template of that kind", HelpName = "DIR" };
         var definition = new Option<string?>("--definition") { Description = "Folder of the template's definition", HelpName = "DIR" };
         var images = new Option<string?>("--images") { Description = "Where images are kept", HelpName = "DIR" };
         var force = new Option<bool>("--force") { Description = "Build even if nothing changed, to take in Debian's updates" };
         var command = new DetailedCommand("build", "Build the image of a template, unless an image of the same contents exists.", """
               sandbox image build                          the template 'python'
               sandbox image build python --force           again, with Debian's updates
+              sandbox image build wasm                     JavaScript and Python as WebAssembly
 
-            It needs root, network access to a Debian mirror, and the programs that `sandbox doctor` lists.
+            It needs root, network access to a Debian mirror, and the programs that `sandbox doctor` lists; 'wasm' needs no more than npm's registry.
             """)
-        { name, agent, definition, images, force };
+        { name, agent, worker, definition, images, force };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var template = parsed.GetValue(name)!;
@@ -46,18 +48,28 @@ internal static class ImageCommand
             }
 
             var folder = parsed.GetValue(definition) ?? Find(Path.Combine("deploy", "templates", template)) ?? throw new UserException($"the definition of '{template}' was not found; name its folder with --definition");
+            var loaded = TemplateDefinition.Load(folder);
+            if (loaded.Kind == TemplateImage.WasmKind)
+            {
+                var workerFolder = parsed.GetValue(worker) ?? Path.Combine(AppContext.BaseDirectory, "wasm-worker");
+                Tell(say, await WithProgressAsync(say, progress => new WasmTemplateBuilder(Store(parsed.GetValue(images))).BuildAsync(loaded, workerFolder, parsed.GetValue(force), progress, cancellationToken)));
+                return ExitCodes.Success;
+            }
+
             var agentFolder = parsed.GetValue(agent) ?? Find(Path.Combine(".build", "agent")) ?? throw new UserException(
                 "the guest agent was not found; name its folder with --agent. It is built by: dotnet publish src/Sandbox.Guest.Agent -c Release -r linux-x64 -o .build/agent");
             var builder = new TemplateBuilder(Store(parsed.GetValue(images)));
-            var result = await WithProgressAsync(say, progress => builder.BuildAsync(TemplateDefinition.Load(folder), agentFolder, parsed.GetValue(force), progress, cancellationToken));
-            say.Note(result.Reused
-                ? $"image {result.Image.Template} {result.Image.Version} is up to date"
-                : string.Create(CultureInfo.InvariantCulture, $"image {result.Image.Template} {result.Image.Version} built in {result.Duration.TotalSeconds:0} s: {Sizes.Show(SizeOf(result.Directory))} in {result.Directory}"));
+            var result = await WithProgressAsync(say, progress => builder.BuildAsync(loaded, agentFolder, parsed.GetValue(force), progress, cancellationToken));
+            Tell(say, result);
             await BuildGoldenAsync(say, result, parsed.GetValue(images), cancellationToken);
             return ExitCodes.Success;
         });
         return command;
     }
+
+    private static void Tell(Say say, BuildResult result) => say.Note(result.Reused
+        ? $"image {result.Image.Template} {result.Image.Version} is up to date"
+        : string.Create(CultureInfo.InvariantCulture, $"image {result.Image.Template} {result.Image.Version} built in {result.Duration.TotalSeconds:0} s: {Sizes.Show(SizeOf(result.Directory))} in {result.Directory}"));
 
     /// <summary>A machine that cannot run microVMs can still build images: then the snapshot is made by the host that uses the image.</summary>
     private static async Task BuildGoldenAsync(Say say, BuildResult result, string? images, CancellationToken cancellationToken)

@@ -5,6 +5,7 @@ using Sandbox.Cli.Terminal;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Oci;
+using Sandbox.Isolation.Wasm;
 using Sandbox.Server;
 using Sandbox.Templates;
 
@@ -35,6 +36,7 @@ internal sealed class Diagnosis(ServerOptions options)
         findings.AddRange(images);
         findings.AddRange(await BackendAsync(probe, cancellationToken));
         findings.AddRange(await FirecrackerFindings.LookAsync(options, probe, cancellationToken));
+        findings.AddRange(await WasmAsync(probe, cancellationToken));
         return findings;
     }
 
@@ -150,12 +152,29 @@ internal sealed class Diagnosis(ServerOptions options)
             return [];
         }
 
-        var verdict = await LocalBackend.CreateContainers(options, tier, "doctor").ProbeAsync(cancellationToken);
+        await using var backend = LocalBackend.CreateContainers(options, tier, "doctor");
+        var verdict = await backend.ProbeAsync(cancellationToken);
         return
         [
             new Finding("isolation", name, verdict.Usable ? Verdict.Good : Verdict.Warning, verdict.Usable ? $"{verdict.Version}: {verdict.Reason}" : verdict.Reason, verdict.Usable ? null : "sessions that ask for this backend are refused here; other backends do without it"),
             .. verdict.Warnings.Select(w => new Finding("isolation", verdict.Accelerator, Verdict.Warning, w)),
         ];
+    }
+
+    private async Task<IReadOnlyList<Finding>> WasmAsync(bool probe, CancellationToken cancellationToken)
+    {
+        if (!probe || !options.Backends.Contains(WasmBackend.BackendName))
+        {
+            return [];
+        }
+
+        await using var backend = LocalBackend.CreateWasm(options, "doctor");
+        var verdict = await backend.ProbeAsync(cancellationToken);
+
+        // A host that runs no WebAssembly is still a host.
+        var findings = new List<Finding> { new("isolation", "wasm", verdict.Usable ? Verdict.Good : Verdict.Warning, $"{verdict.Version}: {verdict.Reason}".TrimStart(':', ' '), verdict.Usable ? null : "sandbox image build wasm needs the worker too") };
+        findings.AddRange(verdict.Warnings.Select(w => new Finding("isolation", "wasm", Verdict.Warning, w)));
+        return findings;
     }
 
     private static async Task<string> VersionAsync(string path, CancellationToken cancellationToken)

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Oci;
 using Sandbox.Isolation.Qemu;
+using Sandbox.Isolation.Wasm;
 using Sandbox.Server;
 
 namespace Sandbox.Cli.Doctor;
@@ -21,7 +22,7 @@ internal static class LocalBackend
                 VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
                 RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
                 Accelerator = options.Accelerator,
-                ProbeImage = new ImageStore(options.ImageRoot).FindAny,
+                ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
             },
             NullLogger<QemuBackend>.Instance);
     }
@@ -39,8 +40,16 @@ internal static class LocalBackend
                 HostId = purpose,
                 CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
                 RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
-                ProbeImage = new ImageStore(options.ImageRoot).FindAny,
+                ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
             },
             NullLogger<OciBackend>.Instance);
     }
+
+    private static string? FindBootable(ImageStore images) =>
+        images.Templates.Select(images.FindCurrent).OfType<string>().FirstOrDefault(d => TemplateImage.Load(d).Kind == TemplateImage.LinuxKind);
+
+    /// <summary>The WebAssembly backend, the same way.</summary>
+    public static WasmBackend CreateWasm(ServerOptions options, string purpose) => new(
+        new WasmOptions { HostId = purpose, ImageRoot = options.ImageRoot, RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose), CacheDirectory = Path.Combine(options.DataDirectory, "cache") },
+        NullLogger<WasmBackend>.Instance);
 }
