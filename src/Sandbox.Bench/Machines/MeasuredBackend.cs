@@ -7,6 +7,7 @@ using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Oci;
 using Sandbox.Isolation.Qemu;
+using Sandbox.Isolation.Wasm;
 
 namespace Sandbox.Bench.Machines;
 
@@ -38,6 +39,8 @@ internal sealed class MeasuredBackend : IAsyncDisposable
                     ProbeImage = () => _image,
                 },
                 NullLogger<QemuBackend>.Instance),
+            "wasm" => new WasmBackend(
+                new WasmOptions { HostId = _hostId, CacheDirectory = Path.Combine(_directory, "cache"), ImageRoot = context.ImageRoot, RuntimeRoot = RuntimeDirectory.Root }, NullLogger<WasmBackend>.Instance),
             _ => new OciBackend(
                 name == "gvisor" ? OciTier.Gvisor : OciTier.HostKernel,
                 new OciOptions { HostId = _hostId, CacheDirectory = Path.Combine(_directory, "cache"), RuntimeRoot = RuntimeDirectory.Root, ProbeImage = () => _image },
@@ -46,7 +49,7 @@ internal sealed class MeasuredBackend : IAsyncDisposable
     }
 
     /// <summary>Backends that are measured where they work.</summary>
-    public static IReadOnlyList<string> Names { get; } = ["qemu", "gvisor", "oci"];
+    public static IReadOnlyList<string> Names { get; } = ["qemu", "gvisor", "wasm", "oci"];
 
     public IIsolationBackend Backend { get; }
 

@@ -9,7 +9,9 @@ public sealed class Matrix : TheoryData<string>
     private static readonly Dictionary<string, Func<Subject>> Makers = new(StringComparer.Ordinal)
     {
         ["qemu"] = () => new QemuSubject(),
+        ["firecracker"] = () => new FirecrackerSubject(),
         ["gvisor"] = () => new OciSubject(OciTier.Gvisor),
+        ["wasm"] = () => new WasmSubject(),
         ["oci"] = () => new OciSubject(OciTier.HostKernel),
     };
 
