@@ -174,7 +174,13 @@ internal sealed class WasmMachine : IDisposable
     {
         var environment = new Dictionary<string, string>(StringComparer.Ordinal)
         {
-            ["HOME"] = Home, ["USER"] = User, ["LOGNAME"] = User, ["PWD"] = directory, ["PATH"] = "/usr/local/bin:/usr/bin:/bin", ["LANG"] = "C.UTF-8", ["HOSTNAME"] = Hostname,
+            ["HOME"] = Home,
+            ["USER"] = User,
+            ["LOGNAME"] = User,
+            ["PWD"] = directory,
+            ["PATH"] = "/usr/local/bin:/usr/bin:/bin",
+            ["LANG"] = "C.UTF-8",
+            ["HOSTNAME"] = Hostname,
         };
         foreach (var (name, value) in more)
         {

@@ -16,7 +16,7 @@ internal static class WasmEngine
 
     private static readonly Lock Gate = new();
     private static readonly ManualResetEventSlim Awake = new(false);
-    private static int _running;
+    private static int Running;
 
     static WasmEngine()
     {
@@ -34,7 +34,7 @@ internal static class WasmEngine
     {
         lock (Gate)
         {
-            if (++_running == 1)
+            if (++Running == 1)
             {
                 Awake.Set();
             }
@@ -46,7 +46,7 @@ internal static class WasmEngine
     {
         lock (Gate)
         {
-            if (--_running == 0)
+            if (--Running == 0)
             {
                 Awake.Reset();
             }

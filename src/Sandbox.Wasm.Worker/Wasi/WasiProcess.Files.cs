@@ -48,7 +48,8 @@ internal sealed partial class WasiProcess
                 var n = Readable(file).Volume.Read(file.Node, data, file.Position);
                 file.Position += n;
                 return n;
-            },
+            }
+            ,
             InputDescriptor input => data => input.Input.Read(Run, data),
             ChannelDescriptor channel => data => channel.Input.Read(Run, data),
             DirectoryDescriptor => throw new WasiException(WasiErrno.IsDirectory),
@@ -80,17 +81,20 @@ internal sealed partial class WasiProcess
                 Writable(file).Volume.Write(file.Node, data, at);
                 file.Position = at + data.Length;
                 return data.Length;
-            },
+            }
+            ,
             OutputDescriptor output => data =>
             {
                 output.Output.Write(Run, data);
                 return data.Length;
-            },
+            }
+            ,
             ChannelDescriptor channel => data =>
             {
                 channel.Output.Write(Run, data);
                 return data.Length;
-            },
+            }
+            ,
             DirectoryDescriptor => throw new WasiException(WasiErrno.IsDirectory),
             _ => throw new WasiException(WasiErrno.BadDescriptor),
         }));
