@@ -1,6 +1,5 @@
 using System.Globalization;
 using Sandbox.Guest.Protocol;
-using Sandbox.Isolation.Backends;
 using Xunit;
 using static Sandbox.Isolation.TestSupport.GuestRuns;
 

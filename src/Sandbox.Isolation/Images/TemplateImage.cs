@@ -30,12 +30,7 @@ public sealed record TemplateImage
     public required string Version { get; init; }
 
     /// <summary>What it is made of, and so which backends can start it; see <see cref="Backends.IIsolationBackend.ImageKind"/>.</summary>
-    public string Kind
-    {
-        // Manifests from before there were kinds do not have it, and generated readers set what is missing to null.
-        get => string.IsNullOrEmpty(field) ? LinuxKind : field;
-        init;
-    } = LinuxKind;
+    public string Kind { get => field ?? LinuxKind; init; }
 
     /// <summary>When the build finished (UTC).</summary>
     public required DateTimeOffset BuiltAt { get; init; }
