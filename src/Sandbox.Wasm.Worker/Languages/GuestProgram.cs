@@ -122,6 +122,7 @@ internal abstract class GuestProgram
             Exception? failure = null;
             around.Run.Do(() => around.Run.Wait(token =>
             {
+                around.Machine.Loading.Wait(token);
                 try
                 {
                     module = around.Machine.Modules.OfSession(() => Content(around.Machine.Volume), arguments[0], token);
@@ -129,6 +130,10 @@ internal abstract class GuestProgram
                 catch (Exception e) when (e is ModuleException or VolumeException)
                 {
                     failure = e;
+                }
+                finally
+                {
+                    around.Machine.Loading.Release();
                 }
             }));
             return module ?? throw failure ?? new OperationCanceledException();

@@ -49,6 +49,9 @@ internal sealed class WasmMachine : IDisposable
 
     public ModuleStore Modules { get; }
 
+    /// <summary>One module of a machine is loaded or compiled at a time: a session that hands in modules that take a minute each must not take every compiler there is.</summary>
+    public SemaphoreSlim Loading { get; } = new(1);
+
     public PythonPool Pythons { get; }
 
     public JavaScriptPool JavaScripts { get; }
