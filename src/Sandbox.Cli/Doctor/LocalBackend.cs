@@ -38,7 +38,9 @@ internal static class LocalBackend
             new OciOptions
             {
                 HostId = purpose,
-                CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
+
+                // Its own: it is given back when the backend is disposed, and a server that runs uses the other.
+                CacheDirectory = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose, "cache"),
                 RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
                 ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
             },

@@ -64,7 +64,7 @@ internal sealed partial class HostRuntime
             return;
         }
 
-        foreach (var (backend, image, directory) in Startable().Where(c => c.Backend.Capabilities.WarmPool && !_poolFailed.Contains(KeyOf(c.Backend, c.Directory))))
+        foreach (var (backend, image, directory) in Startable().Where(c => c.Backend.Capabilities.WarmPool && IsUsable(c.Backend) && !_poolFailed.Contains(KeyOf(c.Backend, c.Directory))))
         {
             try
             {
@@ -91,7 +91,7 @@ internal sealed partial class HostRuntime
 
         if (pool is null)
         {
-            if (await backend.FindGoldenAsync(directory, image.Sizes, cancellationToken) is null)
+            if (backend.Capabilities.GoldenSnapshot && await backend.FindGoldenAsync(directory, image.Sizes, cancellationToken) is null)
             {
                 return;
             }
@@ -102,10 +102,27 @@ internal sealed partial class HostRuntime
         // A claim, a clone or a boot that is under way has the processors first.
         while (_starts.CurrentCount == _options.EffectiveConcurrentStarts
             && !_draining
-            && await pool.AdjustAsync(_options.WarmPoolFloor, _options.WarmPoolCeiling, RoomFor(pool), cancellationToken))
+            && await pool.AdjustAsync(IsFirstChoice(backend, image) ? _options.WarmPoolFloor : 0, _options.WarmPoolCeiling, RoomFor(pool), cancellationToken))
         {
         }
     }
+
+    private BackendVerdict? VerdictOf(IIsolationBackend backend)
+    {
+        lock (_gate)
+        {
+            return _verdicts.GetValueOrDefault(backend.Name);
+        }
+    }
+
+    private bool IsUsable(IIsolationBackend backend) => VerdictOf(backend)?.Usable == true;
+
+    /// <summary>Whether sessions that name no backend get this one. Others keep machines ready only while sessions ask for them.</summary>
+    private bool IsFirstChoice(IIsolationBackend backend, TemplateImage image) => _backends.Values
+        .Where(b => b.ImageKind == image.Kind && IsUsable(b))
+        .OrderByDescending(b => b.Capabilities.Boundary)
+        .ThenByDescending(b => VerdictOf(b)?.Accelerator == "kvm")
+        .FirstOrDefault() == backend;
 
     /// <summary>How many machines of a pool fit beside what is leased; sessions have precedence.</summary>
     private int RoomFor(WarmPool pool)
