@@ -107,10 +107,12 @@ changed_since() {
 
 # Runs a build and shows what it printed only if it failed.
 quietly() {
-    if ! (cd "$ROOT" && "$@") >"$BUILD/build.log" 2>&1; then
-        grep -E ': (error|warning) ' "$BUILD/build.log" | sort -u | head -n 30 >&2 || tail -n 30 "$BUILD/build.log" >&2
-        die "'$*' failed; the whole log is $BUILD/build.log"
+    local log="$BUILD/build-$(basename "$1")-$BASHPID.log"
+    if ! (cd "$ROOT" && "$@") >"$log" 2>&1; then
+        grep -E ': (error|warning) ' "$log" | sort -u | head -n 30 >&2 || tail -n 30 "$log" >&2
+        die "'$*' failed; the whole log is $log"
     fi
+    rm -f "$log"
 }
 
 build_program() {
@@ -162,12 +164,17 @@ install_sdks() {
     touch "$stamp"
 }
 
-# Everything that must be true before a session can start. Safe to repeat; the second time it takes a second or two.
-prepare() {
+# Everything that must be true before the image can be built.
+prepare_programs() {
     mkdir -p "$BUILD"
     ensure_packages "${HOST_PACKAGES[@]}" "$@"
     ensure_dotnet
     build_program
     build_agent
+}
+
+# Everything that must be true before a session can start. Safe to repeat; the second time it takes a second or two.
+prepare() {
+    prepare_programs "$@"
     build_image
 }

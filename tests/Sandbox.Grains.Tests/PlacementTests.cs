@@ -84,7 +84,13 @@ public sealed class PlacementTests
 
     private static Placement Choose(PlacementRequest request, HostReport host) => PlacementPolicy.Choose(request, [host], Now);
 
-    private static string Refused(PlacementRequest request, HostReport host) => Assert.Throws<SandboxException>(() => Choose(request, host)).Message;
+    /// <summary>What no host can serve is refused for good, before a session is made.</summary>
+    private static string Refused(PlacementRequest request, HostReport host)
+    {
+        var error = Assert.Throws<SandboxException>(() => Choose(request, host));
+        Assert.Equal(SandboxErrorCode.Unsupported, error.Code);
+        return error.Message;
+    }
 
     private static HostReport Host(string id, params HostBackend[] backends) => new()
     {

@@ -7,27 +7,27 @@ internal static class BackendMatch
 {
     private const string DefaultKind = "linux";
 
-    /// <summary>The backend for a request, or why there is none.</summary>
-    public static (HostBackend? Backend, string Refusal) Choose(PlacementRequest request, HostReport host)
+    /// <summary>The backend for a request, or why there is none; and whether that could change while the host stays as it is.</summary>
+    public static (HostBackend? Backend, string Refusal, bool Hopeless) Choose(PlacementRequest request, HostReport host)
     {
         var named = host.Backends.Where(b => request.Backend is null || b.Name == request.Backend).ToList();
         if (named.Count == 0)
         {
-            return (null, request.Backend is null ? "it has no isolation backend" : $"it has no backend '{request.Backend}'; it has: {string.Join(", ", host.Backends.Select(b => b.Name))}");
+            return (null, request.Backend is null ? "it has no isolation backend" : $"it has no backend '{request.Backend}'; it has: {string.Join(", ", host.Backends.Select(b => b.Name))}", host.Backends.Count > 0);
         }
 
         var kind = host.TemplateKinds.GetValueOrDefault(request.Template, DefaultKind);
         var startable = named.Where(b => b.ImageKind == kind).ToList();
         if (startable.Count == 0)
         {
-            return (null, $"template '{request.Template}' is of kind '{kind}', which {string.Join(", ", named.Select(b => $"backend {b.Name}"))} cannot start");
+            return (null, $"template '{request.Template}' is of kind '{kind}', which {string.Join(", ", named.Select(b => $"backend {b.Name}"))} cannot start", true);
         }
 
         var refusals = startable.ConvertAll(b => (Backend: b, Why: Refusal(request, b)));
         var fitting = refusals.Where(r => r.Why is null).Select(r => r.Backend).ToList();
         return fitting.Count == 0
-            ? (null, string.Join(", ", refusals.Select(r => r.Why)))
-            : (Best(fitting), "");
+            ? (null, string.Join(", ", refusals.Select(r => r.Why)), refusals.Exists(r => r.Backend.Usable) && refusals.TrueForAll(r => !r.Backend.Probing))
+            : (Best(fitting), "", false);
     }
 
     /// <summary>The strongest boundary; of equal ones the one with hardware virtualisation; then as the operator listed them.</summary>

@@ -16,13 +16,15 @@ internal static class PlacementPolicy
         ArgumentNullException.ThrowIfNull(hosts);
         var reasons = new List<string>();
         var full = false;
+        var hopeless = hosts.Count > 0;
         var fitting = new List<(HostReport Host, HostBackend Backend)>();
         foreach (var host in hosts.OrderBy(h => h.HostId, StringComparer.Ordinal))
         {
-            if (Refusal(request, host, now, out var backend, out var lacksRoom) is { } reason)
+            if (Refusal(request, host, now, out var backend, out var lacksRoom, out var cannot) is { } reason)
             {
                 reasons.Add($"{host.HostId}: {reason}");
                 full |= lacksRoom;
+                hopeless &= cannot;
             }
             else
             {
@@ -34,7 +36,7 @@ internal static class PlacementPolicy
         {
             var looked = reasons.Count > 0 ? string.Join("; ", reasons) : "no host has reported yet";
             throw new SandboxException(
-                full ? SandboxErrorCode.ResourceExhausted : SandboxErrorCode.Unavailable,
+                hopeless ? SandboxErrorCode.Unsupported : full ? SandboxErrorCode.ResourceExhausted : SandboxErrorCode.Unavailable,
                 $"No host can take a session of template '{request.Template}' with {request.MemoryMiB} MiB ({looked}).");
         }
 
@@ -50,10 +52,11 @@ internal static class PlacementPolicy
         return new Placement(chosen.HostId, use.Name, chosen.Templates[request.Template]);
     }
 
-    private static string? Refusal(PlacementRequest request, HostReport host, DateTimeOffset now, out HostBackend? backend, out bool lacksRoom)
+    private static string? Refusal(PlacementRequest request, HostReport host, DateTimeOffset now, out HostBackend? backend, out bool lacksRoom, out bool cannot)
     {
         backend = null;
         lacksRoom = false;
+        cannot = false;
         if (request.PreferredHostOnly && host.HostId != request.PreferredHost)
         {
             return "it does not have the session's disk";
@@ -79,7 +82,7 @@ internal static class PlacementPolicy
             return $"it does not have template '{request.Template}'";
         }
 
-        (backend, var refusal) = BackendMatch.Choose(request, host);
+        (backend, var refusal, cannot) = BackendMatch.Choose(request, host);
         if (backend is null)
         {
             return refusal;

@@ -170,7 +170,7 @@ internal sealed partial class SessionGrain
         {
             return await PlaceAsync(d, []);
         }
-        catch (Exception e)
+        catch (Exception e) when (e is not SandboxException { Code: SandboxErrorCode.Unsupported })
         {
             _logger.LogDebug(e, "No host for session {Session} yet", Id);
             return null;

@@ -28,7 +28,7 @@ internal static class AllAttacks
         },
         new("memory", "takes memory until there is none", r => r.Exited.OutOfMemory ? "killed at the memory limit" : r.Error?.Name == "MemoryError" ? "MemoryError at the limit" : r.Exited.ContextLost || r.Exited.Signal == 9 ? "killed at the memory limit" : r.Exited.ExitCode != 0 ? "refused at the limit" : "")
         {
-            Shell = "exec python3 -c 'b = []\nwhile True: b.append(bytearray(8 << 20))'", Python = "b = []\nwhile True: b.append(bytearray(8 << 20))", Seconds = 60,
+            Shell = "exec python3 -c 'b = []\nwhile True: b.append(bytearray(8 << 20))'", Python = "b = []\nwhile True: b.append(bytearray(8 << 20))", Seconds = 60, Spoils = true,
         },
         new("fork bomb", "doubles itself for ever", r => r.Exited.PidsLimitHit ? "stopped at the process limit" : r.Exited.TimedOut ? "slowed by its limits, ended at its time" : r.Exited.ExitCode != 0 || r.Exited.Signal != 0 ? "ended by its limits" : "")
         {

@@ -35,8 +35,8 @@ public sealed class BackendTests
         // The host's kernel: only for code that its owner trusts; a pause keeps its files, and it says so beforehand.
         using (var refused = await server.Http.PostAsync(new Uri("/v1/sessions?wait=10", UriKind.Relative), new StringContent("{\"backend\": \"oci\"}", null, "application/json")))
         {
-            Assert.Equal(HttpStatusCode.ServiceUnavailable, refused.StatusCode);
-            Assert.Contains("shares the host's kernel", await refused.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+            Assert.Equal(HttpStatusCode.UnprocessableEntity, refused.StatusCode);
+            Assert.Contains("shares the host", await refused.Content.ReadAsStringAsync(), StringComparison.Ordinal);
         }
 
         var oci = await api.CreateSessionAsync(new JsonObject { ["backend"] = "oci", ["untrusted"] = false });
@@ -54,7 +54,7 @@ public sealed class BackendTests
         // Needs that nobody meets are refused with the reason for each backend.
         using (var refused = await server.Http.PostAsync(new Uri("/v1/sessions?wait=10", UriKind.Relative), new StringContent("{\"needs\": {\"devices\": [{\"kind\": \"gpu\"}]}}", null, "application/json")))
         {
-            Assert.Equal(HttpStatusCode.ServiceUnavailable, refused.StatusCode);
+            Assert.Equal(HttpStatusCode.UnprocessableEntity, refused.StatusCode);
             Assert.Contains("backend qemu hands no devices to a session", await refused.Content.ReadAsStringAsync(), StringComparison.Ordinal);
         }
     }
