@@ -27,6 +27,12 @@ internal sealed class BackendsBench : IBench
         Distribution? oci = null;
         foreach (var name in MeasuredBackend.Names)
         {
+            if (!MeasuredBackend.HasImage(name, context))
+            {
+                notes.Add($"{name}: there is no image for it in {context.ImageRoot} (sandbox image build {MeasuredBackend.TemplateOf(name)})");
+                continue;
+            }
+
             await using var measured = MeasuredBackend.Make(name, context);
             var verdict = await measured.Backend.ProbeAsync(cancellationToken);
             if (!verdict.Usable)

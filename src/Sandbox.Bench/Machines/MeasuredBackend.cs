@@ -53,6 +53,9 @@ internal sealed class MeasuredBackend : IAsyncDisposable
 
     public IIsolationBackend Backend { get; }
 
+    /// <summary>Whether there is an image that it starts.</summary>
+    public static bool HasImage(string name, BenchContext context) => new ImageStore(context.ImageRoot).FindCurrent(TemplateOf(name)) is not null;
+
     public static MeasuredBackend Make(string name, BenchContext context) => new(name, context);
 
     /// <summary>What a host does once for all its machines.</summary>
@@ -120,7 +123,8 @@ internal sealed class MeasuredBackend : IAsyncDisposable
         new RuntimeDirectory($"{_hostId}-{Backend.Name}").RemoveIfEmpty();
     }
 
-    private static string TemplateOf(string name) => name == "wasm" ? "wasm" : BenchContext.Template;
+    /// <summary>Template that a backend starts.</summary>
+    public static string TemplateOf(string name) => name == "wasm" ? "wasm" : BenchContext.Template;
 
     private static double Pss(string pid)
     {
