@@ -20,7 +20,7 @@ public sealed class DotNetClientTests
     {
         await using var postgres = await PostgresServer.StartAsync();
         await using var redis = await RedisServer.StartAsync();
-        await using var server = await SandboxServer.StartAsync(null, [.. await ClusterArguments.MakeAsync(postgres, redis), "--host-id", "host-a"]);
+        await using var server = await SandboxServer.StartAsync(null, [.. await ClusterArguments.MakeAsync(postgres, redis), "--host-id", "host-of-the-client"]);
         var builder = Host.CreateApplicationBuilder();
         builder.Logging.ClearProviders();
         builder.UseOrleansClient(client => client.UseRedisMembership(redis.ConnectionString, "sandbox", "sandbox").AddSandboxStreams());

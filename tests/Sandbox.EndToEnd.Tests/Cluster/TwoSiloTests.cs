@@ -23,7 +23,7 @@ public sealed class TwoSiloTests
         var cluster = await ClusterArguments.MakeAsync(postgres, redis);
         await using var a = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-a"]);
         await using var b = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-b"]);
-        await b.Api.UntilHostsAsync(hosts => hosts.Count == 2, TimeSpan.FromSeconds(30));
+        await b.Api.UntilHostsAsync(hosts => hosts.Count == 2 && hosts.All(CanTakeSessions), TimeSpan.FromSeconds(30));
 
         // Two sessions, so that the scheduler has a reason to use both hosts.
         var first = await a.Api.CreateSessionAsync();
@@ -74,7 +74,7 @@ public sealed class TwoSiloTests
         var paused = Text(await a.Api.CreateSessionAsync(), "id");
         var live = Text(await a.Api.CreateSessionAsync(new JsonObject { ["checkpoints"] = new JsonObject { ["afterEachExecution"] = true } }), "id");
         await using var b = await SandboxServer.StartAsync(null, [.. cluster, "--host-id", "host-b"]);
-        await b.Api.UntilHostsAsync(hosts => hosts.Count == 2, TimeSpan.FromSeconds(30));
+        await b.Api.UntilHostsAsync(hosts => hosts.Count == 2 && hosts.All(CanTakeSessions), TimeSpan.FromSeconds(30));
 
         // One is paused with a job under way, the other has a checkpoint behind it and goes on.
         await a.Api.RunAsync(paused, new JsonObject { ["code"] = "x = 'paused'" });

@@ -14,6 +14,9 @@ namespace Sandbox.EndToEnd.Tests.Harness;
 public sealed class SandboxApi(HttpClient http)
 {
     /// <summary>Waits until what the hosts report is as wanted; fails with what they last said.</summary>
+    /// <summary>A host reports itself before it has tried out its backends.</summary>
+    public static bool CanTakeSessions(JsonNode? host) => host!["backends"]!.AsArray().Any(b => b!["usable"]!.GetValue<bool>());
+
     public async Task UntilHostsAsync(Func<JsonArray, bool> wanted, TimeSpan patience)
     {
         for (var deadline = DateTime.UtcNow + patience; ;)

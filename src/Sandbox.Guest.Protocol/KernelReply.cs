@@ -1,11 +1,10 @@
 using System.Text.Json;
 using Google.Protobuf;
-using Sandbox.Guest.Protocol;
 
-namespace Sandbox.Wasm.Worker.Languages;
+namespace Sandbox.Guest.Protocol;
 
-/// <summary>One line a kernel wrote on its reply descriptor. The user's code can write there too, so nothing in it is trusted.</summary>
-internal abstract record KernelReply
+/// <summary>One line that an interpreter's driver wrote to the agent, whatever agent that is. The user's code can write there too, so nothing in it is trusted.</summary>
+public abstract record KernelReply
 {
     private const int MaxMimeTypes = 64;
     private const int MaxMimeLength = 128;
