@@ -44,7 +44,7 @@ internal static class AllAttacks
         {
             Shell = "mkdir -p $HOME/inodes; exec python3 -c 'import os, sys\nos.chdir(os.path.expanduser(\"~/inodes\"))\ntry:\n    for i in range(2000000): open(str(i), \"w\").close()\nexcept OSError as e: print(e.strerror); sys.exit(1)'",
             Python = "import os\nos.makedirs('inodes', exist_ok=True)\ntry:\n    for i in range(2000000): open('inodes/%d' % i, 'w').close()\nexcept OSError as e: print('No space' if e.errno in (28, 122) else e)",
-            Seconds = 25, Spoils = true,
+            Seconds = 10, Spoils = true,
         },
         new("sparse file", "claims a file of 10 TB", r => Has(r, "refused") ? "refused at the file system's limit" : Has(r, "made") ? "takes no space until it is written, and then the disk's" : "")
         {
@@ -108,7 +108,7 @@ internal static class AllAttacks
             Shell = "ulimit -c unlimited; cd /tmp; kill -SEGV $$",
         },
         new("clock", "sets the clock to the year 2000, as root", _ => "refused, or the guest's own clock") { Shell = "date -s 2000-01-01; true", User = "root" },
-        new("rm -rf /", "removes everything it can, as root", _ => "its own layer only: the image is read-only") { Shell = "rm -rf --no-preserve-root / 2>/dev/null; true", User = "root", Seconds = 15, Spoils = true },
+        new("rm -rf /", "removes everything it can, as root", _ => "its own layer only: the image is read-only") { Shell = "rm -rf --no-preserve-root / 2>/dev/null; true", User = "root", Seconds = 8, Spoils = true },
 
         // Others.
         new("raw sockets", "sends raw packets, as root", r => Has(r, "sent") ? "" : "refused, or there is no interface")
