@@ -4,6 +4,7 @@ using Sandbox.Bench.Measuring;
 using Sandbox.Bench.Report;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
+using Sandbox.Isolation.Images;
 
 namespace Sandbox.Bench.Benches;
 
@@ -71,7 +72,7 @@ internal sealed class BackendsBench : IBench
         if (RawContainers.Has("runc"))
         {
             context.Say("runc and bubblewrap, bare");
-            await using var raw = new RawContainers();
+            await using var raw = new RawContainers(Path.Combine(context.Image, TemplateImage.Load(context.Image).Root));
             rows.Add(new Row("bare: runc run, cold", "ms", await SampleAsync(samples, () => raw.RunAsync(cancellationToken))));
             exec = await SampleAsync(samples, () => raw.ExecAsync(cancellationToken));
             rows.Add(new Row("bare: runc exec", "ms", exec));
@@ -86,7 +87,15 @@ internal sealed class BackendsBench : IBench
             notes.Add("bubblewrap is not installed (apt-get install bubblewrap)");
         }
 
-        rows.Add(new Row("bare: QEMU, boot to agent", "ms", await RawBoots.MeasureAsync(context, cancellationToken)));
+        try
+        {
+            rows.Add(new Row("bare: QEMU, boot to agent", "ms", await RawBoots.MeasureAsync(context, cancellationToken)));
+        }
+        catch (GuestUnavailableException e)
+        {
+            notes.Add($"raw QEMU did not boot: {e.Message}");
+        }
+
         return exec;
     }
 

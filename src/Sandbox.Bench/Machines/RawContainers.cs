@@ -4,8 +4,9 @@ using Sandbox.Bench.Benches;
 
 namespace Sandbox.Bench.Machines;
 
-/// <summary>The same <c>echo</c> by the bare tools: <c>runc run</c>, <c>runc exec</c> and bubblewrap, on the host's own root, read-only. A container that lives stays until disposed.</summary>
-internal sealed class RawContainers : IAsyncDisposable
+/// <summary>The same <c>echo</c> by the bare tools: <c>runc run</c>, <c>runc exec</c> and bubblewrap, on the image's root (bubblewrap: the host's), read-only. A container that lives stays until disposed.</summary>
+/// <param name="rootImage">The image's root file system, an erofs.</param>
+internal sealed class RawContainers(string rootImage) : IAsyncDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("sandbox-bench-runc-").FullName;
     private readonly string _lasting = $"bench-{Environment.ProcessId}";
@@ -48,8 +49,15 @@ internal sealed class RawContainers : IAsyncDisposable
             await TimeAsync("runc", ["--root", State, "delete", "--force", _lasting], CancellationToken.None);
         }
 
+        if (Directory.Exists(Root))
+        {
+            await TimeAsync("umount", [Root], CancellationToken.None);
+        }
+
         Directory.Delete(_directory, recursive: true);
     }
+
+    private string Root => Path.Combine(_directory, "root");
 
     private string State => Path.Combine(_directory, "state");
 
@@ -63,12 +71,21 @@ internal sealed class RawContainers : IAsyncDisposable
         }
 
         Directory.CreateDirectory(bundle);
+        if (!Directory.Exists(Root))
+        {
+            Directory.CreateDirectory(Root);
+            await TimeAsync("mount", ["-t", "erofs", "-o", "loop,ro", rootImage, Root], cancellationToken);
+        }
+
         await TimeAsync("runc", ["spec", "--bundle", bundle], cancellationToken);
         var file = Path.Combine(bundle, "config.json");
         var config = JsonNode.Parse(await File.ReadAllTextAsync(file, cancellationToken))!;
         config["process"]!["terminal"] = false;
         config["process"]!["args"] = new JsonArray([.. argv.Select(a => (JsonNode?)a)]);
-        config["root"] = new JsonObject { ["path"] = "/", ["readonly"] = true };
+
+        // Of no use to an echo, and not to be had where cgroups are hybrid.
+        config["mounts"] = new JsonArray([.. config["mounts"]!.AsArray().Where(m => m!["type"]!.ToString() != "cgroup").Select(m => m!.DeepClone())]);
+        config["root"] = new JsonObject { ["path"] = Root, ["readonly"] = true };
         await File.WriteAllTextAsync(file, config.ToJsonString(), cancellationToken);
         return bundle;
     }
