@@ -105,14 +105,14 @@ public sealed partial class FirecrackerBackend : IIsolationBackend
                 continue;
             }
 
-            var killed = await KillAsync(vmId, record?.Process);
+            var killed = await _cgroups.KillAsync(vmId, record?.Process);
             directory.RemoveAll();
             reaped.Add(new ReapedMicroVm(owner, killed ? "process, cgroup, directories" : "cgroup, directories"));
         }
 
         foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !_own.ContainsKey(v) && !Directory.Exists(DirectoryOf(v).DirectoryPath)))
         {
-            await KillAsync(vmId, null);
+            await _cgroups.KillAsync(vmId, null);
             reaped.Add(new ReapedMicroVm(new MicroVmOwner(vmId, "", 0), "cgroup"));
         }
 
@@ -137,28 +137,6 @@ public sealed partial class FirecrackerBackend : IIsolationBackend
     {
         var readiness = await _readiness.Value.WaitAsync(cancellationToken);
         return readiness is { Verdict.Usable: true, Host: { } host } ? host : throw new IsolationException($"Firecracker is not usable on this host: {readiness.Verdict.Reason}");
-    }
-
-    private async Task<bool> KillAsync(string vmId, ProcessIdentity? known)
-    {
-        var killed = false;
-        foreach (var pid in _cgroups.ProcessesOf(vmId).Concat(known is { IsRunning: true } ? [known.Pid] : []).Distinct())
-        {
-            try
-            {
-                using var process = Process.GetProcessById(pid);
-                process.Kill();
-                await process.WaitForExitAsync();
-                killed = true;
-            }
-            catch (Exception e) when (e is ArgumentException or InvalidOperationException)
-            {
-                // It ended first.
-            }
-        }
-
-        await _cgroups.RemoveAsync(vmId);
-        return killed;
     }
 
     private async Task<FirecrackerMicroVm> BootAsync(FirecrackerHost host, MicroVmSpec spec, MachineFacts? facts, TimeSpan deadline, CancellationToken cancellationToken)

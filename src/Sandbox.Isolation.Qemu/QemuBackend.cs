@@ -118,14 +118,14 @@ public sealed partial class QemuBackend : IIsolationBackend
                 continue;
             }
 
-            var killed = await KillAsync(vmId, record?.Process);
+            var killed = await _cgroups.KillAsync(vmId, record?.Process);
             directory.Remove();
             reaped.Add(new ReapedMicroVm(owner, killed ? "process, cgroup, directory" : "cgroup, directory"));
         }
 
         foreach (var vmId in _cgroups.List().Where(v => !kept.Contains(v) && !IsInternal(v) && !Directory.Exists(new QemuDirectory(_hostRoot, v).DirectoryPath)))
         {
-            await KillAsync(vmId, null);
+            await _cgroups.KillAsync(vmId, null);
             reaped.Add(new ReapedMicroVm(new MicroVmOwner(vmId, "", 0), "cgroup"));
         }
 
@@ -139,28 +139,6 @@ public sealed partial class QemuBackend : IIsolationBackend
     {
         var verdict = await ProbeAsync(cancellationToken);
         return verdict.Usable ? verdict : throw new IsolationException($"QEMU is not usable on this host: {verdict.Reason}");
-    }
-
-    private async Task<bool> KillAsync(string vmId, ProcessIdentity? known)
-    {
-        var killed = false;
-        foreach (var pid in _cgroups.ProcessesOf(vmId).Concat(known is { IsRunning: true } ? [known.Pid] : []).Distinct())
-        {
-            try
-            {
-                using var process = Process.GetProcessById(pid);
-                process.Kill();
-                await process.WaitForExitAsync();
-                killed = true;
-            }
-            catch (Exception e) when (e is ArgumentException or InvalidOperationException)
-            {
-                // It ended first.
-            }
-        }
-
-        await _cgroups.RemoveAsync(vmId);
-        return killed;
     }
 
     private async Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, MachineOrigin origin, TimeSpan deadline, CancellationToken cancellationToken)

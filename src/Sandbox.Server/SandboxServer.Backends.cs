@@ -25,7 +25,7 @@ public sealed partial class SandboxServer
                     VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
                     RuntimeRoot = RuntimeRoot,
                     Accelerator = options.Accelerator,
-                    ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
+                    ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
                 },
                 s.GetRequiredService<ILogger<QemuBackend>>()));
         }
@@ -61,7 +61,7 @@ public sealed partial class SandboxServer
                     HostId = HostIdOf(s),
                     CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
                     RuntimeRoot = RuntimeRoot,
-                    ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
+                    ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
                 },
                 s.GetRequiredService<ILogger<OciBackend>>()));
         }
@@ -72,8 +72,4 @@ public sealed partial class SandboxServer
         Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/tmp", "sandbox");
 
     private static string HostIdOf(IServiceProvider services) => services.GetRequiredService<IOptions<Sandbox.Grains.HostOptions>>().Value.HostId;
-
-    /// <summary>Some image that can be booted.</summary>
-    private static string? FindBootable(ImageStore images) =>
-        images.Templates.Select(images.FindCurrent).OfType<string>().FirstOrDefault(d => TemplateImage.Load(d).Kind == TemplateImage.LinuxKind);
 }

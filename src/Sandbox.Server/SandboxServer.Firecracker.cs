@@ -20,7 +20,7 @@ public sealed partial class SandboxServer
                     CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
                     VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
                     RuntimeRoot = RuntimeRoot,
-                    ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
+                    ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
                 },
                 s.GetRequiredService<ILogger<FirecrackerBackend>>()));
         }

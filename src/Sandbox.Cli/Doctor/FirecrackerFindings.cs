@@ -24,7 +24,7 @@ internal static class FirecrackerFindings
             CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
             VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
             RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-doctor"),
-            ProbeImage = new ImageStore(options.ImageRoot).FindAny,
+            ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
         };
         if (!File.Exists(firecracker.Binary))
         {

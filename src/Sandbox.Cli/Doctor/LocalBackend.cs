@@ -22,7 +22,7 @@ internal static class LocalBackend
                 VerdictDirectory = Environment.IsPrivilegedProcess ? options.ImageRoot : null,
                 RuntimeRoot = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
                 Accelerator = options.Accelerator,
-                ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
+                ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
             },
             NullLogger<QemuBackend>.Instance);
     }
@@ -42,13 +42,10 @@ internal static class LocalBackend
                 // Its own: it is given back when the backend is disposed, and a server that runs uses the other.
                 CacheDirectory = Path.Combine(Path.GetTempPath(), "sandbox-" + purpose, "cache"),
                 RuntimeRoot = Environment.IsPrivilegedProcess ? "/run/sandbox" : Path.Combine(Path.GetTempPath(), "sandbox-" + purpose),
-                ProbeImage = () => FindBootable(new ImageStore(options.ImageRoot)),
+                ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
             },
             NullLogger<OciBackend>.Instance);
     }
-
-    private static string? FindBootable(ImageStore images) =>
-        images.Templates.Select(images.FindCurrent).OfType<string>().FirstOrDefault(d => TemplateImage.Load(d).Kind == TemplateImage.LinuxKind);
 
     /// <summary>The WebAssembly backend, the same way.</summary>
     public static WasmBackend CreateWasm(ServerOptions options, string purpose) => new(

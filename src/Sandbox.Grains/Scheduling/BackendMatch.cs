@@ -31,7 +31,7 @@ internal static class BackendMatch
     }
 
     /// <summary>The strongest boundary; of equal ones the one with hardware virtualisation; then as the operator listed them.</summary>
-    private static HostBackend Best(List<HostBackend> fitting) => fitting.OrderByDescending(b => b.Boundary).ThenByDescending(b => b.Accelerator == "kvm").First();
+    public static HostBackend? Best(IEnumerable<HostBackend> fitting) => fitting.OrderByDescending(b => b.Boundary).ThenByDescending(b => b.Accelerator == "kvm").FirstOrDefault();
 
     private static string? Refusal(PlacementRequest request, HostBackend backend)
     {

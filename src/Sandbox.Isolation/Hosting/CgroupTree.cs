@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 
 namespace Sandbox.Isolation.Hosting;
@@ -127,6 +128,30 @@ public sealed class CgroupTree
     /// <summary>Groups that exist under this host.</summary>
     public IReadOnlyList<string> List() =>
         [.. Roots().Select(r => Path.Combine(r, "sandbox", _hostId)).Where(Directory.Exists).SelectMany(Directory.GetDirectories).Select(d => Path.GetFileName(d)!).Distinct()];
+
+    /// <summary>Kills what is in the group of a microVM, and its process where that is known, waits until it is gone, and removes the group.</summary>
+    /// <returns>Whether there was a process to kill.</returns>
+    public async Task<bool> KillAsync(string vmId, ProcessIdentity? known)
+    {
+        var killed = false;
+        foreach (var pid in ProcessesOf(vmId).Concat(known is { IsRunning: true } ? [known.Pid] : []).Distinct())
+        {
+            try
+            {
+                using var process = Process.GetProcessById(pid);
+                process.Kill();
+                await process.WaitForExitAsync();
+                killed = true;
+            }
+            catch (Exception e) when (e is ArgumentException or InvalidOperationException)
+            {
+                // It ended first.
+            }
+        }
+
+        await RemoveAsync(vmId);
+        return killed;
+    }
 
     private IEnumerable<string> Roots() => Version == 2 ? [_mount] : Version == 1 ? Controllers.Select(c => Path.Combine(_mount, c)) : [];
 

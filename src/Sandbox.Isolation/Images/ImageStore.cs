@@ -45,8 +45,8 @@ public sealed partial class ImageStore(string root)
         return File.Exists(Path.Combine(directory, TemplateImage.FileName)) ? directory : null;
     }
 
-    /// <summary>Directory of some finished image, for what any will do; <see langword="null"/> where there is none.</summary>
-    public string? FindAny() => Templates is [var first, ..] ? FindCurrent(first) : null;
+    /// <summary>Directory of some finished image that a machine can be booted from, to try that out; <see langword="null"/> where there is none.</summary>
+    public string? FindBootable() => Templates.Select(FindCurrent).OfType<string>().FirstOrDefault(d => TemplateImage.Load(d).Kind == TemplateImage.LinuxKind);
 
     /// <summary>Makes a finished version the current one.</summary>
     public void SetCurrent(string template, string version)

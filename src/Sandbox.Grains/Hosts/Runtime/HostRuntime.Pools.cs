@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Hosts.Pools;
+using Sandbox.Grains.Scheduling;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 
@@ -107,22 +108,22 @@ internal sealed partial class HostRuntime
         }
     }
 
-    private BackendVerdict? VerdictOf(IIsolationBackend backend)
+    private bool IsUsable(IIsolationBackend backend)
     {
         lock (_gate)
         {
-            return _verdicts.GetValueOrDefault(backend.Name);
+            return _verdicts.GetValueOrDefault(backend.Name)?.Usable == true;
         }
     }
 
-    private bool IsUsable(IIsolationBackend backend) => VerdictOf(backend)?.Usable == true;
-
     /// <summary>Whether sessions that name no backend get this one. Others keep machines ready only while sessions ask for them.</summary>
-    private bool IsFirstChoice(IIsolationBackend backend, TemplateImage image) => _backends.Values
-        .Where(b => b.ImageKind == image.Kind && IsUsable(b))
-        .OrderByDescending(b => b.Capabilities.Boundary)
-        .ThenByDescending(b => VerdictOf(b)?.Accelerator == "kvm")
-        .FirstOrDefault() == backend;
+    private bool IsFirstChoice(IIsolationBackend backend, TemplateImage image)
+    {
+        lock (_gate)
+        {
+            return BackendMatch.Best(_backends.Values.Select(Describe).Where(b => b.Usable && b.ImageKind == image.Kind))?.Name == backend.Name;
+        }
+    }
 
     /// <summary>How many machines of a pool fit beside what is leased; sessions have precedence.</summary>
     private int RoomFor(WarmPool pool)
