@@ -65,6 +65,10 @@ ensure_packages() {
     fi
 }
 
+mirror_of() {
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $1" 2>/dev/null | head -n 1
+}
+
 # gVisor's runsc. Debian 12's own is of 2022 and lacks the platform that runs everywhere; its backports have a newer one, from the same mirror.
 ensure_gvisor() {
     local version codename mirror list=/etc/apt/sources.list.d/sandbox-backports.list
@@ -78,7 +82,9 @@ ensure_gvisor() {
         return 0
     fi
     if [ ! -e "$list" ]; then
-        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $codename" 2>/dev/null | head -n 1)
+        # A machine that has all other packages may never have fetched a list, and apt then knows no mirror.
+        mirror=$(mirror_of "$codename")
+        [ -n "$mirror" ] || { as_root apt-get update -qq >"$BUILD/apt.log" 2>&1 && mirror=$(mirror_of "$codename"); } || true
         [ -n "$mirror" ] || die "apt names no mirror of $codename, whose backports have gVisor. Add them, and: apt-get install -t $codename-backports runsc"
         printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s-backports main\n' "$mirror" "$codename" | as_root tee "$list" >/dev/null
     fi

@@ -25,15 +25,16 @@ public sealed class DependencyTests
         ["Sandbox.Wasm.Worker"] = ["Sandbox.Guest.Protocol"],
         ["Sandbox.Isolation.Firecracker"] = ["Sandbox.Isolation", "Sandbox.Guest.Protocol"],
         ["Sandbox.Snapshots"] = ["Sandbox.Isolation"],
+        ["Sandbox.Egress"] = ["Sandbox.Abstractions", "Sandbox.Isolation"],
         ["Sandbox.Templates"] = ["Sandbox.Isolation"],
         ["Sandbox.Storage"] = [],
         ["Sandbox.Client"] = ["Sandbox.Abstractions"],
-        ["Sandbox.Grains"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Guest.Protocol", "Sandbox.Output", "Sandbox.Snapshots"],
+        ["Sandbox.Grains"] = ["Sandbox.Abstractions", "Sandbox.Egress", "Sandbox.Isolation", "Sandbox.Guest.Protocol", "Sandbox.Output", "Sandbox.Snapshots"],
         ["Sandbox.Gateway"] = ["Sandbox.Abstractions", "Sandbox.Client"],
         ["Sandbox.E2b"] = ["Sandbox.Abstractions", "Sandbox.Gateway"],
         ["Sandbox.Server"] =
         [
-            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.E2b", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Firecracker", "Sandbox.Isolation.Null",
+            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.E2b", "Sandbox.Egress", "Sandbox.Gateway", "Sandbox.Grains", "Sandbox.Isolation", "Sandbox.Isolation.Firecracker", "Sandbox.Isolation.Null",
             "Sandbox.Isolation.Oci", "Sandbox.Isolation.Qemu", "Sandbox.Isolation.Wasm", "Sandbox.Snapshots", "Sandbox.Storage", "Sandbox.Templates",
         ],
         ["Sandbox.Bench"] =
@@ -54,6 +55,7 @@ public sealed class DependencyTests
         ["StackExchange.Redis"] = ["Sandbox.Storage"],
         ["Microsoft.Data.Sqlite"] = ["Sandbox.Storage"],
         ["Wasmtime"] = ["Sandbox.Wasm.Worker"],
+        ["DnsClient"] = ["Sandbox.Egress"],
         ["Spectre.Console"] = ["Sandbox.Cli", "Sandbox.Bench"],
     };
 

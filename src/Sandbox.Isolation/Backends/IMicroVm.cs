@@ -1,4 +1,5 @@
 using Sandbox.Isolation.Guest;
+using Sandbox.Isolation.Network;
 
 namespace Sandbox.Isolation.Backends;
 
@@ -13,6 +14,9 @@ public interface IMicroVm : IAsyncDisposable
 
     /// <summary>The agent inside.</summary>
     IGuest Guest { get; }
+
+    /// <summary>The machine's network, where its backend has <see cref="BackendCapabilities.Network"/>; it reaches nothing until somebody listens in it. Gone with the machine.</summary>
+    IGuestNetwork? Network => null;
 
     /// <summary>Completes, never faults, when the machine is gone for whatever reason.</summary>
     Task<MicroVmExit> Exited { get; }
