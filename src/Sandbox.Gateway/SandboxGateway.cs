@@ -7,6 +7,7 @@ using Sandbox.Gateway.Auth;
 using Sandbox.Gateway.Checkpoints;
 using Sandbox.Gateway.Cluster;
 using Sandbox.Gateway.Contexts;
+using Sandbox.Gateway.Egress;
 using Sandbox.Gateway.Executions;
 using Sandbox.Gateway.Files;
 using Sandbox.Gateway.Http;
@@ -58,6 +59,8 @@ public static class SandboxGateway
         PreviewEndpoints.Map(api, options);
         ArtifactEndpoints.Map(api, options);
         KeyEndpoints.Map(api, options);
+        EgressEndpoints.Map(api, options);
+        SecretEndpoints.Map(api, options);
         ClusterEndpoints.Map(api);
         facades.ForEach(f => f.Map(app));
         return app;

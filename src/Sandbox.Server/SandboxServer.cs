@@ -178,6 +178,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
                 host.WarmPoolCeiling = options.WarmPool;
                 host.DrainTimeout = options.DrainTimeout;
                 host.ShareGolden = options.Redis.Length > 0;
+                host.Egress = options.Egress;
             },
             sessions =>
             {
@@ -186,6 +187,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
             });
         silo.Services.AddSnapshotStore(options);
         silo.Services.AddArtifactStore(options);
+        silo.Services.AddTenantSeal(options);
         AddBackends(silo.Services, options);
     }
 

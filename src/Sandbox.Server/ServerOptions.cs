@@ -1,5 +1,6 @@
 using Sandbox.E2b;
 using Sandbox.Gateway;
+using Sandbox.Grains;
 using Sandbox.Isolation.Images;
 
 namespace Sandbox.Server;
@@ -129,6 +130,9 @@ public sealed record ServerOptions
 
     /// <summary>The certificate's private key (PEM).</summary>
     public string TlsKey { get; init; } = "";
+
+    /// <summary>How sessions of this host reach the outside.</summary>
+    public EgressOptions Egress { get; init; } = new();
 
     /// <summary>The E2B-compatible facade.</summary>
     public E2bOptions E2b { get; init; } = new();

@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Globalization;
+using System.Net;
 using System.Text;
 using System.Text.Json;
 
@@ -44,6 +45,13 @@ public static class ServerSettings
         ["s3Region"] = (o, v) => o with { S3Region = v },
         ["bootstrapKeyFile"] = (o, v) => o with { BootstrapKeyFile = v.Length == 0 ? v : Path.GetFullPath(v) },
         ["drainTimeoutSeconds"] = (o, v) => o with { DrainTimeout = TimeSpan.FromSeconds(Number(v, 0, 25)) },
+        ["egressNameServers"] = (o, v) => o with { Egress = o.Egress with { NameServers = Endpoints(v) } },
+        ["egressRoots"] = (o, v) => o with { Egress = o.Egress with { RootsFile = v.Length == 0 ? v : Path.GetFullPath(v) } },
+        ["egressAlsoPublic"] = (o, v) => o with { Egress = o.Egress with { AlsoPublic = Ranges(v) } },
+        ["egressAuditorUrl"] = (o, v) => o with { Egress = o.Egress with { AuditorUrl = v.Length == 0 || Uri.TryCreate(v, UriKind.Absolute, out _) ? v : throw new FormatException("an address such as https://api.example.com/v1") } },
+        ["egressAuditorModel"] = (o, v) => o with { Egress = o.Egress with { AuditorModel = v } },
+        ["egressAuditorKeyFile"] = (o, v) => o with { Egress = o.Egress with { AuditorKeyFile = v.Length == 0 ? v : Path.GetFullPath(v) } },
+        ["egressAuditorTimeoutSeconds"] = (o, v) => o with { Egress = o.Egress with { AuditorTimeout = TimeSpan.FromSeconds(Number(v, 1, 120)) } },
         ["e2bDomain"] = (o, v) => o with { E2b = o.E2b with { Domain = v } },
         ["tlsCertificate"] = (o, v) => o with { TlsCertificate = v.Length == 0 ? v : Path.GetFullPath(v) },
         ["tlsKey"] = (o, v) => o with { TlsKey = v.Length == 0 ? v : Path.GetFullPath(v) },
@@ -143,6 +151,13 @@ public static class ServerSettings
         long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most
             ? number
             : throw new FormatException(string.Create(CultureInfo.InvariantCulture, $"a whole number from {least} to {most}"));
+
+    private static IPEndPoint[] Endpoints(string value) =>
+        [.. Split(value).Select(t => IPEndPoint.TryParse(t, out var e) ? new IPEndPoint(e.Address, e.Port == 0 ? 53 : e.Port) : throw new FormatException("a list of addresses of name servers, such as 192.0.2.53 or 192.0.2.53:5353"))];
+
+    private static IPNetwork[] Ranges(string value) => [.. Split(value).Select(t => IPNetwork.TryParse(t, out var range) ? range : throw new FormatException("a list of ranges such as 203.0.113.0/24"))];
+
+    private static string[] Split(string value) => value.Split([',', ';', ' '], StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
 
     private static string[] BackendNames(string value)
     {

@@ -22,6 +22,9 @@ internal static class SnapshotStorage
         TimeProvider.System,
         s.GetRequiredService<ILogger<SnapshotStore>>()));
 
+    /// <summary>Adds what encrypts tenants' secrets: under keys from the same master key.</summary>
+    public static void AddTenantSeal(this IServiceCollection services, ServerOptions options) => services.AddSingleton(_ => new TenantSeal(MasterKeyProvider.FromFile(KeyFileOf(options))));
+
     /// <summary>Adds the store of the files that executions make: beside the snapshots, under keys from the same master key.</summary>
     public static void AddArtifactStore(this IServiceCollection services, ServerOptions options) => services.AddSingleton(_ => new ArtifactStore(
         options.S3Bucket.Length > 0

@@ -33,6 +33,12 @@ public sealed record EgressPolicy
 
     /// <summary>Who judges what is to be audited.</summary>
     [Id(6)] public EgressAuditing Auditing { get; init; } = new();
+
+    /// <summary>Whether nothing at all can be reached under it.</summary>
+    public bool ReachesNothing() => Mode == EgressMode.Enforce && Unmatched == EgressAction.Deny && Presets.Count == 0 && Rules.All(r => r.Action == EgressAction.Deny);
+
+    /// <summary>Whether any traffic is intercepted under it, so that the session must trust its tenant's authority.</summary>
+    public bool LooksInside() => Secrets.Count > 0 || Unmatched == EgressAction.Audit || Rules.Any(r => r.Intercept || r.Action == EgressAction.Audit || r.Methods.Count > 0 || r.Paths.Count > 0);
 }
 
 /// <summary>One rule: what it matches and what becomes of it. Names a <see cref="Host"/> or a <see cref="Cidr"/>, not both.</summary>

@@ -31,6 +31,10 @@ public interface IHostGrain : IGrainWithStringKey
     /// </summary>
     [Alias("seal-execution"), AlwaysInterleave]
     Task<ExecutionExit?> SealExecutionAsync(string sessionId, string executionId, ExecutionExit exit);
+
+    /// <summary>Lines of the part of a session's egress log that is on this host.</summary>
+    [Alias("read-egress-log"), AlwaysInterleave]
+    Task<EgressPage> ReadEgressLogAsync(string sessionId, long from, int max, TimeSpan wait);
 }
 
 /// <summary>Chooses hosts. One grain for the cluster (key 0); it keeps only what hosts report, so losing it loses nothing.</summary>

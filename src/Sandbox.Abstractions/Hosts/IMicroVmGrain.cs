@@ -37,6 +37,14 @@ public interface IMicroVmGrain : IGrainWithStringKey
     [Alias("discard"), AlwaysInterleave]
     Task DiscardAsync(string sessionId, long generation, string reason);
 
+    /// <summary>Holds the machine's traffic to another policy; an older version than is in force changes nothing. Answers where its egress stands.</summary>
+    [Alias("set-egress"), AlwaysInterleave]
+    Task<EgressMark> SetEgressAsync(long generation, MicroVmEgress egress);
+
+    /// <summary>Where its egress stands.</summary>
+    [Alias("egress-mark"), AlwaysInterleave]
+    Task<EgressMark> GetEgressAsync(long generation);
+
     /// <summary>Starts an execution whose output goes to this host's log.</summary>
     [Alias("start-execution"), AlwaysInterleave]
     Task<int> StartExecutionAsync(long generation, string executionId, ExecutionRequest request);
@@ -110,6 +118,9 @@ public sealed record MicroVmStart
 
     /// <summary>The saved machine to bring back, or <see langword="null"/> for one that is new or has its disk here.</summary>
     [Id(9)] public MicroVmRestore? Restore { get; init; }
+
+    /// <summary>What its traffic is held to.</summary>
+    [Id(20)] public MicroVmEgress Egress { get; init; } = new() { Policy = EgressPolicy.Nothing };
 }
 
 /// <summary>What a microVM is restored from.</summary>
@@ -167,6 +178,9 @@ public sealed record MicroVmSaved
 
     /// <summary>Executions that were running in it.</summary>
     [Id(5)] public required IReadOnlyList<string> Executions { get; init; }
+
+    /// <summary>Where its egress stood.</summary>
+    [Id(6)] public EgressMark Egress { get; init; } = new();
 }
 
 /// <summary>How a microVM started.</summary>
@@ -201,4 +215,7 @@ public sealed record MicroVmStarted
 
     /// <summary>What is saved of it is its disk alone: whatever runs in it ends with a pause.</summary>
     [Id(8)] public bool DiskOnly { get; init; }
+
+    /// <summary>It has a network that its egress policy governs.</summary>
+    [Id(20)] public bool Network { get; init; }
 }

@@ -62,4 +62,7 @@ public sealed record CreateSessionRequest
 
     /// <summary>What it needs of its isolation. With <see cref="From"/> it adds to what the checkpoint's session needed.</summary>
     [Id(16)] public SessionNeeds Needs { get; init; } = SessionNeeds.Nothing;
+
+    /// <summary>What it may reach outside; unset: the tenant's default, or with <see cref="From"/> what the checkpoint's session may. A policy alone does not ask for a network: <see cref="SessionNeeds.Network"/> does.</summary>
+    [Id(17)] public EgressPolicy? Egress { get; init; }
 }

@@ -13,6 +13,7 @@ internal static class CreateSessionCommand
         var server = new ServerOption();
         var sizes = new SizeOptions();
         var keeping = new KeepingOptions();
+        var egress = new EgressOptions();
         var from = new Option<string?>("--from") { Description = "Begin with a checkpoint (its id, name or number); template, sizes and variables are then the checkpoint's", HelpName = "SESSION/CHECKPOINT" };
         var label = new Option<string[]>("--label") { Description = "Label of your own; repeatable", HelpName = "NAME=VALUE" };
         var json = new Option<bool>("--json") { Description = "Print the whole session for machines" };
@@ -20,15 +21,22 @@ internal static class CreateSessionCommand
               sandbox session create --memory 1G --idle-timeout 10m --idle-action terminate
               sandbox session create --checkpoint-every 5m --checkpoint-on-idle
               sandbox session create --from ID/before-migration
+              sandbox session create --preset pip --allow api.example.com --secret example-key
             """)
         { from, label, json };
         sizes.AddTo(command);
         keeping.AddTo(command);
+        egress.AddTo(command);
         server.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var body = sizes.ToBody(parsed);
             keeping.Put(parsed, body);
+            if (egress.Policy(parsed) is { } policy)
+            {
+                body["egress"] = policy;
+            }
+
             var origin = parsed.GetValue(from) is { } text ? Origin(text) : ((string Session, string Checkpoint)?)null;
             if (parsed.GetValue(label) is { Length: > 0 } labels)
             {

@@ -24,6 +24,8 @@ internal static class Root
         ServeCommand.Create(say),
         SessionCommand.Create(say),
         ImageCommand.Create(say),
+        PolicyCommand.Create(say),
+        SecretCommand.Create(say),
         KeyCommand.Create(say),
         DatabaseCommand.Create(say),
         DoctorCommand.Create(say),

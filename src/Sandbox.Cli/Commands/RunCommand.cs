@@ -28,11 +28,13 @@ internal static class RunCommand
         var rest = new Argument<string[]>("FILE [ARGS]") { Arity = ArgumentArity.ZeroOrMore, Description = "The file and its arguments; with -c all of them are arguments. our own options come before it" };
         var server = new ServerOption();
         var sizes = new SizeOptions();
+        var egress = new EgressOptions();
         var command = new DetailedCommand("run", "Run a file or code in a microVM session, with its output live and its exit code ours.", $"""
               sandbox run --with sales.csv --artifacts out analysis.py sales.csv
               sandbox run -c 'import sys; print(sys.version)'
               sandbox run --language bash -c 'echo $0; nproc'
               sandbox run --timeout 30s --memory 1G job.js --fast
+              sandbox run --preset pip --language bash -c 'pip install --break-system-packages rich'
 
             What comes after the file belongs to the code, also if it looks like an option.
             It talks to the server named by --server or $SANDBOX_URL. Without either it uses the one at {ServerOption.Default} if one answers there,
@@ -44,17 +46,19 @@ internal static class RunCommand
             rest, code, with, artifacts, language, timeout, keep, session, interactive, verbose, data,
         };
         sizes.AddTo(command);
+        egress.AddTo(command);
         server.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var words = parsed.GetValue(rest) ?? [];
             var plan = Plan(parsed.GetValue(code), words, parsed.GetValue(language), parsed.GetValue(with) ?? []);
+            var policy = egress.Policy(parsed);
             var limit = parsed.GetValue(timeout) is { } text ? Sizes.ParseDuration(text) ?? throw new UserException($"--timeout '{text}': write for example 90s or 5m", ExitCodes.Usage) : (TimeSpan?)null;
             var kept = parsed.GetValue(keep) || parsed.GetValue(session) is not null;
             await using var place = await PlaceAsync(parsed, server, parsed.GetValue(data), sizes.Backend(parsed), kept, cancellationToken);
             using var api = place.Api;
             var clock = Stopwatch.StartNew();
-            var id = parsed.GetValue(session) ?? await CreateAsync(api, sizes.ToBody(parsed), parsed.GetValue(verbose) ? say : null, cancellationToken);
+            var id = parsed.GetValue(session) ?? await CreateAsync(api, sizes.ToBody(parsed), policy, parsed.GetValue(verbose) ? say : null, cancellationToken);
             try
             {
                 return await RunAsync(api, id, plan, limit, parsed.GetValue(artifacts), parsed.GetValue(interactive), parsed.GetValue(verbose), say, clock, cancellationToken);
@@ -130,9 +134,14 @@ internal static class RunCommand
         return new Place(new SandboxApi(own.Url, null), own);
     }
 
-    private static async Task<string> CreateAsync(SandboxApi api, JsonObject body, Say? verbose, CancellationToken cancellationToken)
+    private static async Task<string> CreateAsync(SandboxApi api, JsonObject body, JsonObject? policy, Say? verbose, CancellationToken cancellationToken)
     {
         body["metadata"] = new JsonObject { ["createdBy"] = "sandbox run" };
+        if (policy is not null)
+        {
+            body["egress"] = policy;
+        }
+
         var session = await api.CreateSessionAsync(body, cancellationToken);
         verbose?.Note($"session {SandboxApi.Text(session, "id")}: {session["backend"]} ({session["accelerator"]}), {session["vcpus"]} vCPU, {session["memoryMiB"]} MiB, started by {session["startMethod"]} in {session["startSeconds"]} s");
         foreach (var warning in verbose is null ? [] : session["warnings"]?.AsArray() ?? [])

@@ -38,7 +38,6 @@ internal sealed record CreateBody
     /// <exception cref="SandboxException"><see cref="SandboxErrorCode.Unsupported"/>.</exception>
     public void RefuseWhatIsNotThere()
     {
-        Refuse(AllowInternetAccess == true, "allow_internet_access", "sandboxes of this server reach nothing outside; leave allow_internet_access out or set it to false");
         Network?.RefuseWhatIsNotThere();
         Refuse(Is(Mcp), "mcp", "there is no MCP gateway in this server's templates");
         Refuse(Is(Iam), "iam", "identities for workloads are not offered");
@@ -63,7 +62,7 @@ internal sealed record AutoResumeBody
     public bool Enabled { get; init; }
 }
 
-/// <summary>Rules for the network. Nothing leaves a sandbox yet, so what denies is kept by nature, and what allows is refused.</summary>
+/// <summary>Rules for the network, see <see cref="NetworkRules"/>.</summary>
 internal sealed record NetworkBody
 {
     public bool? AllowPublicTraffic { get; init; }
@@ -83,10 +82,8 @@ internal sealed record NetworkBody
 
     public void RefuseWhatIsNotThere()
     {
-        CreateBody.Refuse(AllowInternetAccess == true, "network.allow_internet_access", "sandboxes of this server reach nothing outside");
-        CreateBody.Refuse(AllowOut is { Count: > 0 }, "network.allowOut", "sandboxes of this server reach nothing outside");
-        CreateBody.Refuse(Rules is { ValueKind: JsonValueKind.Object } rules && rules.EnumerateObject().Any(), "network.rules", "sandboxes of this server reach nothing outside");
-        CreateBody.Refuse(EgressProxy is { ValueKind: JsonValueKind.Object }, "network.egressProxy", "sandboxes of this server reach nothing outside");
+        CreateBody.Refuse(NetworkRules.HasTransforms(Rules), "network.rules", "headers are put in by secrets here: store one with PUT /v1/secrets/NAME and name it in the session's egress policy");
+        CreateBody.Refuse(EgressProxy is { ValueKind: JsonValueKind.Object }, "network.egressProxy", "traffic leaves by this server's own proxy");
         CreateBody.Refuse(!string.IsNullOrEmpty(MaskRequestHost), "network.maskRequestHost", "the host name is passed on as it came");
     }
 }

@@ -20,6 +20,7 @@ internal sealed class SandboxCreation(IGrainFactory grains, Sandboxes sandboxes,
             throw SandboxException.Invalid("templateID", "'templateID' is required.");
         }
 
+        var egress = NetworkRules.From(body.Network, body.AllowInternetAccess);
         var metadata = Labels.Checked(body.Metadata);
         metadata[Labels.Template] = body.Template;
         if (body.Network?.AllowPublicTraffic == true)
@@ -33,6 +34,8 @@ internal sealed class SandboxCreation(IGrainFactory grains, Sandboxes sandboxes,
             IdleAction = body.AutoPause == true ? IdleAction.Pause : IdleAction.Terminate,
             WakeOnCall = body.AutoResume?.Enabled ?? false,
             Metadata = metadata,
+            Egress = egress,
+            Needs = egress is null || egress.ReachesNothing() ? SessionNeeds.Nothing : new SessionNeeds { Network = true },
         };
         var (template, from) = await FindAsync(body.Template);
         request = from is not null ? request with { From = from } : request with { Template = template!, Env = body.EnvVars ?? [] };

@@ -113,8 +113,11 @@ internal sealed class SandboxVerbs(IGrainFactory grains, Sandboxes sandboxes, Sa
     public async Task<IResult> NetworkAsync(string id, HttpContext context)
     {
         var body = await ControlJson.ReadAsync<NetworkBody>(context, gateway);
-        await sandboxes.FindAsync(id);
-        body.RefuseWhatIsNotThere();
+        var info = await sandboxes.FindAsync(id);
+
+        // Leaving all of it out clears the rules: then its tenant's default holds, as for a sandbox that is made without any.
+        var policy = NetworkRules.From(body, null) ?? await grains.GetGrain<ITenantEgressGrain>(TenantContext.Current!).GetDefaultAsync();
+        await grains.GetGrain<ISessionEgress>(info.Id).SetEgressAsync(policy, null);
         return Results.NoContent();
     }
 

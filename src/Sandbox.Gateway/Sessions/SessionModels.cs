@@ -40,6 +40,8 @@ internal sealed record CreateSessionBody
 
     public SessionNeedsBody? Needs { get; init; }
 
+    public EgressPolicy? Egress { get; init; }
+
     public CreateSessionRequest ToRequest() => new()
     {
         Template = Template ?? CreateSessionRequest.DefaultTemplate,
@@ -58,8 +60,16 @@ internal sealed record CreateSessionBody
         RunLimit = RunLimitSeconds,
         WakeOnCall = WakeOnCall ?? true,
         Sealed = Sealed ?? false,
-        Needs = Needs?.ToNeeds() ?? SessionNeeds.Nothing,
+        Needs = CheckedNeeds(),
+        Egress = Egress,
     };
+
+    /// <summary>Who says what a session may reach wants it to have a network.</summary>
+    private SessionNeeds CheckedNeeds()
+    {
+        var needs = Needs?.ToNeeds() ?? SessionNeeds.Nothing;
+        return Egress is { Rules: not null, Presets: not null } egress && !egress.ReachesNothing() ? needs with { Network = true } : needs;
+    }
 
     /// <summary>The grain cannot tell a template that was named from the default, so what a checkpoint brings along is refused here.</summary>
     private CheckpointReference? CheckedFrom()

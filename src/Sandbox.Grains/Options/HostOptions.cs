@@ -62,6 +62,9 @@ public sealed class HostOptions
     /// <summary>How long a host that is being stopped may take to pause its sessions, so that they go on after it is started again, or elsewhere. 0, the default: they are not paused, and lose what runs in them.</summary>
     public TimeSpan DrainTimeout { get; set; }
 
+    /// <summary>How sessions reach the outside.</summary>
+    public EgressOptions Egress { get; set; } = new();
+
     /// <summary>What is taken of the files that executions make.</summary>
     public ArtifactOptions Artifacts { get; set; } = new();
 

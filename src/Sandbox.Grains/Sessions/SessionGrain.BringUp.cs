@@ -8,6 +8,7 @@ namespace Sandbox.Grains.Sessions;
 /// <summary>Bringing a microVM up, for a new session and for one that lost its own. Runs beside the calls; what it needs to go on after a crash is stored.</summary>
 internal sealed partial class SessionGrain
 {
+    private const string NoNetworkWarning = "its backend gives it no network here: nothing is reachable, whatever its egress policy says";
     private static readonly TimeSpan PlacementPatience = TimeSpan.FromSeconds(45);
     private Task _bringUp = Task.CompletedTask;
 
@@ -148,7 +149,7 @@ internal sealed partial class SessionGrain
             }
 
             var restore = mine.Resume is { } resume ? RestoreOf(mine, resume with { KeepIds = keepIds }) : null;
-            var started = await Machine(mine).StartAsync(StartOf(mine) with { Restore = restore });
+            var started = await Machine(mine).StartAsync(StartOf(mine) with { Restore = restore, Egress = await EgressOfAsync(mine) });
             if (restore is not null)
             {
                 await TakeExecutionsOverAsync(mine, started);
@@ -179,6 +180,7 @@ internal sealed partial class SessionGrain
         VmId = $"vm-{Id[4..]}-{d.Generation + 1}",
         Backend = placement.Backend,
         TemplateVersion = placement.TemplateVersion,
+        Egress = d.Egress.OnHost(placement.HostId, lostHost: d.Resume is null or { IsRecovery: true }),
         HostsUsed = d.HostsUsed.Contains(placement.HostId) ? d.HostsUsed : [.. d.HostsUsed, placement.HostId],
 
         // If nobody learns what comes of this attempt, executions may have said more than the snapshot knows: the next one must not go on in their logs.
@@ -205,7 +207,8 @@ internal sealed partial class SessionGrain
                 Accelerator = started.Accelerator,
                 StartMethod = started.Method,
                 StartDuration = now - (expected == SessionState.Creating ? d.CreatedAt : d.StateChangedAt),
-                Warnings = [.. started.Warnings],
+                Warnings = started.Network || d.Egress.Policy.ReachesNothing() ? [.. started.Warnings] : [.. started.Warnings, NoNetworkWarning],
+                Egress = d.Egress with { Mark = d.Egress.Mark with { Network = started.Network } },
                 LastActivityAt = now,
 
                 // A recovery is no new beginning: what was left of its time still is.
@@ -229,6 +232,12 @@ internal sealed partial class SessionGrain
         _verified = mine.Generation;
         Touch();
         Announce();
+        if (Document.Egress.Version != mine.Egress.Version)
+        {
+            // It was changed while the machine started with the one before.
+            await QuietlyAsync(() => HoldAsync(Document), "holding the machine to its policy");
+        }
+
         if (expected == SessionState.Resuming)
         {
             // A new session's reminder comes in a minute anyway, and sets itself anew.

@@ -120,7 +120,7 @@ internal sealed partial class SessionGrain
     private async Task<ContextDocument> MakeAndStoreAsync(SessionDocument d, ContextDocument context)
     {
         var request = new CreateContext { ContextId = context.Id, Language = context.Language, Cwd = context.Cwd ?? "", User = context.User ?? "" };
-        foreach (var (name, value) in Merge(d.Env, context.Env))
+        foreach (var (name, value) in Merge(EnvOf(d), context.Env))
         {
             request.Env[name] = value;
         }

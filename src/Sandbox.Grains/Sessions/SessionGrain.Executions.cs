@@ -136,7 +136,7 @@ internal sealed partial class SessionGrain
 
         // Stored before it starts: an id that a caller has seen can always be asked for, and its key starts nothing twice.
         await _executions.AddAsync(info, key, fingerprint);
-        var complete = request with { ContextId = context, Language = null, Env = Merge(d.Env, request.Env) };
+        var complete = request with { ContextId = context, Language = null, Env = Merge(EnvOf(d), request.Env) };
         int pid;
         try
         {

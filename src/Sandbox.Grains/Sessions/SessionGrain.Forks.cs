@@ -157,6 +157,7 @@ internal sealed partial class SessionGrain
             HostId = session.HostId,
             Untrusted = session.Untrusted || request.Untrusted,
             Needs = Both(session.Needs, request.Needs),
+            Egress = await FirstEgressAsync(made.Tenant, request.Egress, session.Egress),
             Origin = new SessionOrigin(from.SessionId, from.CheckpointId, checkpoint.CreatedAt),
             Checkpoints = [origin],
             LastCheckpoint = 1,

@@ -241,6 +241,7 @@ internal sealed partial class SessionGrain
             DiskMiB = request.DiskMiB ?? template.Current.DiskMiB,
             Env = new(request.Env, StringComparer.Ordinal),
             Languages = [.. template.Current.Languages],
+            Egress = await FirstEgressAsync(made.Tenant, request.Egress, null),
         };
     }
 

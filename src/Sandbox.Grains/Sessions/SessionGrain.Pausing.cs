@@ -144,7 +144,7 @@ internal sealed partial class SessionGrain
 
         if (saved is not null)
         {
-            await BecomePausedAsync(d, Complete(pending, d, saved));
+            await BecomePausedAsync(d, Complete(pending, d, saved), saved.Egress);
         }
         else
         {
@@ -208,7 +208,7 @@ internal sealed partial class SessionGrain
         BeginBringUp();
     }
 
-    private async Task BecomePausedAsync(SessionDocument d, CheckpointDocument checkpoint)
+    private async Task BecomePausedAsync(SessionDocument d, CheckpointDocument checkpoint, EgressMark? egress = null)
     {
         await _session.UpdateAsync(s => IsThisPause(s, d)
             ? SessionStateMachine.Move(s, SessionState.Paused, s.Cause, Now) with
@@ -219,6 +219,7 @@ internal sealed partial class SessionGrain
                 LastCheckpoint = checkpoint.Number,
                 Loose = [.. s.Loose.Where(l => l != checkpoint.Id)],
                 Resume = new ResumePoint { CheckpointId = checkpoint.Id, KeepIds = true },
+                Egress = egress is null ? s.Egress : s.Egress with { Mark = egress },
             }
             : s);
         _verified = 0;

@@ -14,7 +14,7 @@ namespace Sandbox.Grains.Sessions;
 /// trusts what it read before an <c>await</c>: changes are functions of the stored document.
 /// </summary>
 [System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001", Justification = "A SemaphoreSlim whose wait handle nobody asks for holds nothing.")]
-internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheckpoints, ISessionExecutions, ISessionContexts, ISessionFiles, ISessionPorts, ISessionArtifacts, ISessionSeeds, ISessionDrain,
+internal sealed partial class SessionGrain : Grain, ISessionGrain, ISessionCheckpoints, ISessionExecutions, ISessionContexts, ISessionFiles, ISessionPorts, ISessionArtifacts, ISessionEgress, ISessionSeeds, ISessionDrain,
     IRemindable, ITenantOwned
 {
     private readonly SessionOptions _options;

@@ -32,7 +32,7 @@ internal sealed class TenantCallFilter : IIncomingGrainCallFilter
             return;
         }
 
-        if (contract == typeof(IMicroVmGrain) || IsHostControl(contract, context.InterfaceMethod.Name) || context.InterfaceMethod.Name is "ReportAsync" or "OnMicroVmEndedAsync" or "OnExecutionEndedAsync")
+        if (contract == typeof(IMicroVmGrain) || IsHostControl(contract, context.InterfaceMethod.Name) || IsMaterial(contract, context.InterfaceMethod.Name) || context.InterfaceMethod.Name is "ReportAsync" or "OnMicroVmEndedAsync" or "OnExecutionEndedAsync")
         {
             // Session grains call these on behalf of a tenant; nobody else has business here.
             if (context.SourceId is not { } source || GrainTypePrefix.IsClient(in source) || source.IsSystemTarget())
@@ -51,6 +51,10 @@ internal sealed class TenantCallFilter : IIncomingGrainCallFilter
                 Require(tenant, context.TargetId.Key.ToString());
             }
         }
+        else if (contract == typeof(ITenantEgressGrain))
+        {
+            Require(tenant, context.TargetId.Key.ToString());
+        }
         else if (contract == typeof(ISessionIndexGrain))
         {
             Require(tenant, context.TargetId.Key.ToString()!.Split('/')[0]);
@@ -64,6 +68,8 @@ internal sealed class TenantCallFilter : IIncomingGrainCallFilter
             }
         }
     }
+
+    private static bool IsMaterial(Type contract, string method) => contract == typeof(ITenantEgressGrain) && method == nameof(ITenantEgressGrain.GetMaterialAsync);
 
     private static bool IsHostControl(Type contract, string method) =>
         contract == typeof(IHostGrain) && method != nameof(IHostGrain.GetAsync);

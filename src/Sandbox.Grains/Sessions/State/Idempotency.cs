@@ -65,6 +65,9 @@ internal static class Idempotency
     public static string Fingerprint(ExecutionRequest request) => Hash(request with { Env = Sorted(request.Env) });
 
     /// <inheritdoc cref="Fingerprint(CreateSessionRequest)"/>
+    public static string Fingerprint(EgressPolicy policy) => Hash(policy);
+
+    /// <inheritdoc cref="Fingerprint(CreateSessionRequest)"/>
     public static string Fingerprint(TimeSpan? first, TimeSpan? second) => Hash(new[] { first, second });
 
     /// <inheritdoc cref="Fingerprint(CreateSessionRequest)"/>

@@ -119,6 +119,8 @@ internal sealed record SessionDocument
 
     [Id(48)] public SessionNeeds Needs { get; init; } = SessionNeeds.Nothing;
 
+    [Id(60)] public EgressDocument Egress { get; init; } = new();
+
     public DateTimeOffset ExpiresAt => CreatedAt + MaxLifetime;
 
     public bool IsFinal => State is SessionState.Terminated or SessionState.Failed;

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.RegularExpressions;
 using Sandbox.Abstractions;
+using Sandbox.Egress.Policy;
 
 namespace Sandbox.Grains.Sessions.Validation;
 
@@ -27,6 +28,11 @@ internal static partial class SessionValidation
         }
 
         CheckNeeds(request.Needs);
+        if (request.Egress is { } egress)
+        {
+            PolicyValidation.Validate(egress);
+        }
+
         CheckRange("vcpus", request.Vcpus, 1, Math.Min(32, options.MaxVcpus), "vCPUs");
         CheckRange("memoryMiB", request.MemoryMiB, 128, Math.Min(65536, options.MaxMemoryMiB), "MiB of memory");
         CheckRange("diskMiB", request.DiskMiB, 64, Math.Min(1048576, options.MaxDiskMiB), "MiB of disk");
