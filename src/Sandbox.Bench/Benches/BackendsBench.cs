@@ -91,7 +91,7 @@ internal sealed class BackendsBench : IBench
         {
             rows.Add(new Row("bare: QEMU, boot to agent", "ms", await RawBoots.MeasureAsync(context, cancellationToken)));
         }
-        catch (GuestUnavailableException e)
+        catch (Exception e) when (e is BenchException or IsolationException)
         {
             notes.Add($"raw QEMU did not boot: {e.Message}");
         }

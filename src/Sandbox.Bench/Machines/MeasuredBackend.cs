@@ -119,6 +119,9 @@ internal sealed class MeasuredBackend : IAsyncDisposable
         }
 
         Directory.Delete(_directory, recursive: true);
+
+        // Some backends keep their machines a level deeper.
+        new RuntimeDirectory(Path.Combine(_hostId, Backend.Name)).RemoveIfEmpty();
         new RuntimeDirectory(_hostId).RemoveIfEmpty();
         new RuntimeDirectory($"{_hostId}-{Backend.Name}").RemoveIfEmpty();
     }

@@ -24,8 +24,14 @@ internal sealed class RawMachine : IAsyncDisposable
         exec setsid setpriv --pdeathsig KILL "$@"
         """;
 
+    /// <summary>How long a start may take before it counts as hung: as long as a boot of the backend may.</summary>
+    private static readonly TimeSpan Deadline = TimeSpan.FromMinutes(1);
+
     private static int _next;
     private readonly string _directory;
+    private readonly ConsoleTail _console = new();
+    private readonly ConsoleTail _errors = new(4096);
+    private Task _drained = Task.CompletedTask;
     private Process? _process;
     private QmpClient? _qmp;
     private GuestConnection? _guest;
@@ -42,14 +48,17 @@ internal sealed class RawMachine : IAsyncDisposable
     public string Saved => Path.Combine(_directory, "saved");
 
     /// <summary>A clone of the golden snapshot, running.</summary>
-    public static Task<RawMachine> CloneAsync(RawRecipe recipe, CancellationToken cancellationToken) => StartAsync(recipe, recipe.Disk, recipe.Memory, recipe.Devices, null, cancellationToken);
+    /// <exception cref="BenchException">It did not start or did not answer in time, with the last lines of its console. The other two ways to start one fail alike.</exception>
+    public static Task<RawMachine> CloneAsync(RawRecipe recipe, CancellationToken cancellationToken) =>
+        StartAsync(recipe, RawStart.Clone, recipe.Disk, recipe.Devices, null, Deadline, cancellationToken);
 
     /// <summary>A machine that <see cref="SaveAsync"/> has saved, running again. <paramref name="spawned"/> is called when the disk is in place and the clock may start.</summary>
     public static Task<RawMachine> RestoreAsync(RawRecipe recipe, string disk, string state, Action spawned, CancellationToken cancellationToken) =>
-        StartAsync(recipe, disk, null, state, spawned, cancellationToken);
+        StartAsync(recipe, RawStart.Restore, disk, state, spawned, Deadline, cancellationToken);
 
     /// <summary>A machine that boots; returns when its agent has answered.</summary>
-    public static Task<RawMachine> BootAsync(RawRecipe recipe, Action spawned, CancellationToken cancellationToken) => StartAsync(recipe, recipe.Disk, null, null, spawned, cancellationToken);
+    public static Task<RawMachine> BootAsync(RawRecipe recipe, Action spawned, CancellationToken cancellationToken, TimeSpan? deadline = null) =>
+        StartAsync(recipe, RawStart.Boot, recipe.Disk, null, spawned, deadline ?? Deadline, cancellationToken);
 
     /// <summary>Lets a clone run what it will have to run, as the warm pool does, and stops it.</summary>
     public async Task ParkAsync(CancellationToken cancellationToken)
@@ -97,6 +106,9 @@ internal sealed class RawMachine : IAsyncDisposable
         {
             _process.Kill();
             await _process.WaitForExitAsync();
+
+            // What it said last is still in the pipes, but somebody else may hold their other ends.
+            await Task.WhenAny(_drained, Task.Delay(TimeSpan.FromSeconds(1)));
             _process.Dispose();
         }
 
@@ -105,97 +117,115 @@ internal sealed class RawMachine : IAsyncDisposable
         Directory.Delete(_directory, recursive: true);
     }
 
-    private static async Task<RawMachine> StartAsync(RawRecipe recipe, string disk, string? memory, string? state, Action? spawned, CancellationToken cancellationToken)
+    private static async Task<RawMachine> StartAsync(
+        RawRecipe recipe, RawStart start, string disk, string? state, Action? spawned, TimeSpan deadline, CancellationToken cancellationToken)
     {
         var machine = new RawMachine(Path.Combine(recipe.Directory, string.Create(CultureInfo.InvariantCulture, $"raw{Interlocked.Increment(ref _next)}")));
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         try
         {
-            await machine.BringUpAsync(recipe, disk, memory, state, spawned, cancellationToken);
+            await machine.PlaceDiskAsync(disk, cancellationToken);
+            limit.CancelAfter(deadline);
+            spawned?.Invoke();
+            await machine.BringUpAsync(recipe, start, state, deadline, limit.Token);
             return machine;
         }
-        catch
+        catch (Exception e)
         {
+            // Before it is disposed: a machine that stands still says so only while it is there.
+            var hung = limit.IsCancellationRequested;
+            var status = await machine.StatusAsync();
             await machine.DisposeAsync();
-            throw;
+            cancellationToken.ThrowIfCancellationRequested();
+            var what = hung ? string.Create(CultureInfo.InvariantCulture, $"did not answer within {deadline.TotalSeconds:0.#} s") : $"did not start: {e.Message.TrimEnd('.')}";
+            throw new BenchException($"a raw machine ({start.ToString().ToLowerInvariant()}) {what}{machine.LastWords(status)}", e);
         }
     }
 
-    private async Task BringUpAsync(RawRecipe recipe, string disk, string? memory, string? state, Action? spawned, CancellationToken cancellationToken)
+    private async Task PlaceDiskAsync(string disk, CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(_directory);
-        using (var copy = Process.Start("cp", ["--sparse=always", "--reflink=auto", disk, Disk]))
+        using var copy = Process.Start("cp", ["--sparse=always", "--reflink=auto", disk, Disk]);
+        await copy.WaitForExitAsync(cancellationToken);
+        if (copy.ExitCode != 0)
         {
-            await copy.WaitForExitAsync(cancellationToken);
+            throw new BenchException($"cp could not copy {disk}");
         }
+    }
 
-        spawned?.Invoke();
-        _process = await Spawner.StartAsync(Prepare(recipe, memory, state));
+    private async Task BringUpAsync(RawRecipe recipe, RawStart start, string? state, TimeSpan deadline, CancellationToken cancellationToken)
+    {
+        _process = await Spawner.StartAsync(Prepare(recipe, start, state));
         _process.StandardInput.Close();
-        _ = _process.StandardOutput.BaseStream.CopyToAsync(Stream.Null, CancellationToken.None);
-        var errors = _process.StandardError.ReadToEndAsync(CancellationToken.None);
+        var errors = _errors.DrainAsync(_process.StandardError.BaseStream);
+        _drained = Task.WhenAll(errors, _console.DrainAsync(_process.StandardOutput.BaseStream));
         _qmp = await UntilListeningAsync(() => QmpClient.ConnectAsync(Path.Combine(_directory, "qmp"), (_, _) => { }, cancellationToken), errors, cancellationToken);
         var channel = await UntilListeningAsync(() => ConnectAsync(Path.Combine(_directory, "agent"), cancellationToken), errors, cancellationToken);
-        if (memory is not null)
+        if (start == RawStart.Clone)
         {
             await IgnoreSharedAsync(_qmp, true, cancellationToken);
-            await _qmp.ExecuteAsync("migrate-incoming", new Dictionary<string, object> { ["uri"] = "fd:8" }, cancellationToken);
+            await _qmp.ExecuteAsync("migrate-incoming", new Dictionary<string, object> { ["uri"] = RawArguments.StateFd }, cancellationToken);
         }
 
-        if (state is not null)
+        if (start != RawStart.Boot)
         {
             await UntilAsync(async () => Text(await _qmp.ExecuteAsync("query-status", null, cancellationToken)) is not "inmigrate", cancellationToken);
             await _qmp.ExecuteAsync("cont", null, cancellationToken);
         }
 
-        _guest = await GuestConnection.ConnectAsync(
-            channel, "raw", new GuestConnectionOptions { HelloDeadline = TimeSpan.FromSeconds(30), HelloInterval = TimeSpan.FromMilliseconds(250) }, NullLogger.Instance, cancellationToken);
+        // The deadline of the start is over first; this one is only not to be the shorter.
+        var options = new GuestConnectionOptions { HelloDeadline = deadline * 2, HelloInterval = TimeSpan.FromMilliseconds(250) };
+        _guest = await GuestConnection.ConnectAsync(channel, "raw", options, NullLogger.Instance, cancellationToken);
     }
 
-    private ProcessStartInfo Prepare(RawRecipe recipe, string? memory, string? state)
+    /// <summary>What QEMU calls the state it is in; empty if it does not say.</summary>
+    private async Task<string> StatusAsync()
+    {
+        if (_qmp is null)
+        {
+            return "";
+        }
+
+        try
+        {
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+            return Text(await _qmp.ExecuteAsync("query-status", null, limit.Token));
+        }
+        catch (Exception e) when (e is IOException or QmpException or OperationCanceledException or ObjectDisposedException)
+        {
+            return "";
+        }
+    }
+
+    /// <summary>What there is to say of a machine that did not start, for people.</summary>
+    private string LastWords(string status)
+    {
+        if (_process is null)
+        {
+            return "";
+        }
+
+        var (errors, console) = (_errors.Read(), _console.Read());
+        return (status.Length > 0 ? $"; QEMU is '{status}'" : "")
+            + (errors.Length > 0 ? $"; QEMU said: {errors}" : "")
+            + (console.Length > 0 ? $"; its console ended with:\n{console}" : "; its console said nothing");
+    }
+
+    private ProcessStartInfo Prepare(RawRecipe recipe, RawStart kind, string? state)
     {
         var start = new ProcessStartInfo("/bin/sh") { WorkingDirectory = "/", RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["RAW_KERNEL"] = recipe.Kernel;
         start.Environment["RAW_INITRAMFS"] = recipe.Initramfs;
         start.Environment["RAW_ROOT"] = recipe.Root;
         start.Environment["RAW_DISK"] = Disk;
-        start.Environment["RAW_MEMORY"] = memory ?? "";
+        start.Environment["RAW_MEMORY"] = kind == RawStart.Clone ? recipe.Memory : "";
         start.Environment["RAW_STATE"] = state ?? "";
-        foreach (var argument in (string[])["-c", Script, "raw", recipe.Binary, .. Arguments(recipe, memory, state)])
+        foreach (var argument in (string[])["-c", Script, "raw", recipe.Binary, .. RawArguments.Of(recipe.Arguments, _directory, recipe.MemoryMiB, kind)])
         {
             start.ArgumentList.Add(argument);
         }
 
         return start;
-    }
-
-    /// <summary>The backend's arguments with the paths of this machine. A clone maps the golden memory; others have memory of their own.</summary>
-    private IEnumerable<string> Arguments(RawRecipe recipe, string? memory, string? state)
-    {
-        for (var i = 0; i < recipe.Arguments.Count; i++)
-        {
-            var argument = recipe.Arguments[i];
-            if (argument == "-incoming")
-            {
-                i++;
-                continue;
-            }
-
-            yield return argument switch
-            {
-                _ when i > 0 && recipe.Arguments[i - 1] == "-name" => "raw",
-                _ when argument.Contains("id=qmp,path=", StringComparison.Ordinal) => $"socket,id=qmp,path={_directory}/qmp,server=on,wait=off",
-                _ when argument.Contains("id=agent,path=", StringComparison.Ordinal) => $"socket,id=agent,path={_directory}/agent,server=on,wait=off",
-                _ when memory is null && argument.StartsWith("memory-backend-", StringComparison.Ordinal) =>
-                    string.Create(CultureInfo.InvariantCulture, $"memory-backend-memfd,id=ram,size={recipe.MemoryMiB}M,share=on"),
-                _ => argument,
-            };
-        }
-
-        if (memory is not null || state is not null)
-        {
-            yield return "-incoming";
-            yield return memory is null ? "fd:8" : "defer";
-        }
     }
 
     private static Task IgnoreSharedAsync(QmpClient qmp, bool on, CancellationToken cancellationToken) => qmp.ExecuteAsync(
@@ -205,7 +235,7 @@ internal sealed class RawMachine : IAsyncDisposable
 
     private static string Text(JsonElement status) => status.TryGetProperty("status", out var text) ? text.GetString() ?? "" : "";
 
-    private static async Task<T> UntilListeningAsync<T>(Func<Task<T>> connect, Task<string> errors, CancellationToken cancellationToken)
+    private static async Task<T> UntilListeningAsync<T>(Func<Task<T>> connect, Task errors, CancellationToken cancellationToken)
     {
         while (true)
         {
@@ -218,7 +248,7 @@ internal sealed class RawMachine : IAsyncDisposable
                 // It closes its standard error when it ends, and not before.
                 if (errors.IsCompleted)
                 {
-                    throw new BenchException($"a raw machine ended at once: {(await errors).Trim()}");
+                    throw new BenchException("it ended at once");
                 }
 
                 await Task.Delay(2, cancellationToken);

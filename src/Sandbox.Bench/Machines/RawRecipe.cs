@@ -1,6 +1,5 @@
 using System.Globalization;
 using Sandbox.Bench.Benches;
-using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 
 namespace Sandbox.Bench.Machines;
@@ -9,11 +8,12 @@ namespace Sandbox.Bench.Machines;
 /// How to run the very same machine with nothing around it: the arguments and files of a machine that the backend has made, taken from its process. Good for as long as that machine lives,
 /// because the golden memory that clones map is opened through it.
 /// </summary>
-internal sealed class RawRecipe : IAsyncDisposable
+internal sealed record RawRecipe : IAsyncDisposable
 {
-    private readonly IMicroVm _donor;
+    private readonly IAsyncDisposable? _donor;
 
-    private RawRecipe(IMicroVm donor) => _donor = donor;
+    /// <summary>A recipe that goes with the machine it was read from, if there is one.</summary>
+    internal RawRecipe(IAsyncDisposable? donor) => _donor = donor;
 
     public required string Binary { get; init; }
 
@@ -74,7 +74,7 @@ internal sealed class RawRecipe : IAsyncDisposable
     }
 
     /// <inheritdoc/>
-    public ValueTask DisposeAsync() => _donor.DisposeAsync();
+    public ValueTask DisposeAsync() => _donor?.DisposeAsync() ?? ValueTask.CompletedTask;
 
     private static string MemoryOf(string process) =>
         System.IO.Directory.EnumerateFiles(process + "/fd").FirstOrDefault(f => new FileInfo(f).LinkTarget?.Contains("memfd:", StringComparison.Ordinal) == true)
