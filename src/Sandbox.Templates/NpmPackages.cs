@@ -12,6 +12,9 @@ internal sealed class NpmPackages(Uri registry)
     private const long MaxTarball = 128L << 20;
     private const long MaxFile = 512L << 20;
 
+    private const UnixFileMode Readable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
+    private const UnixFileMode Executable = Readable | UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
+
     private static readonly HttpClient Http = new() { Timeout = TimeSpan.FromMinutes(10) };
 
     /// <summary>The registry that npm would ask here.</summary>
@@ -28,7 +31,36 @@ internal sealed class NpmPackages(Uri registry)
     /// <param name="files">Path in the package to where it goes.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="TemplateException">It cannot be fetched, is another than was pinned, or lacks a file.</exception>
-    public async Task FetchAsync(ModulePackage package, IReadOnlyDictionary<string, string> files, CancellationToken cancellationToken)
+    public async Task FetchAsync(PinnedPackage package, IReadOnlyDictionary<string, string> files, CancellationToken cancellationToken)
+    {
+        var tarball = await DownloadAsync(package, cancellationToken);
+        var missing = await ExtractAsync(tarball, files, cancellationToken);
+        if (missing.Count > 0)
+        {
+            throw new TemplateException($"{package.Package} {package.Version} holds no {string.Join(" and no ", missing)}.");
+        }
+    }
+
+    /// <summary>Fetches a package, verifies it, and puts all of it below a folder. Nothing of it is run: a package that wants to be built does not work so.</summary>
+    /// <exception cref="TemplateException">It cannot be fetched, is another than was pinned, or is no package.</exception>
+    public async Task InstallAsync(PinnedPackage package, string folder, CancellationToken cancellationToken)
+    {
+        var tarball = await DownloadAsync(package, cancellationToken);
+        await EachFileAsync(tarball, async (name, mode, data) =>
+        {
+            var path = Path.GetFullPath(Path.Combine(folder, name));
+            if (!path.StartsWith(Path.GetFullPath(folder) + "/", StringComparison.Ordinal))
+            {
+                throw new TemplateException($"{package.Package} {package.Version} has a file outside of itself: '{name}'. Nothing more of it was used.");
+            }
+
+            Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+            await File.WriteAllBytesAsync(path, await ReadAsync(data, MaxFile, name, cancellationToken), cancellationToken);
+            File.SetUnixFileMode(path, (mode & UnixFileMode.UserExecute) != 0 ? Executable : Readable);
+        }, cancellationToken);
+    }
+
+    private async Task<byte[]> DownloadAsync(PinnedPackage package, CancellationToken cancellationToken)
     {
         var address = new Uri(registry, package.TarballPath);
         byte[] tarball;
@@ -50,21 +82,26 @@ internal sealed class NpmPackages(Uri registry)
         }
 
         var found = "sha512-" + Convert.ToBase64String(SHA512.HashData(tarball));
-        if (found != package.Integrity)
-        {
-            throw new TemplateException($"{address} is not what the template pins: its hash is {found}, expected was {package.Integrity}. Nothing of it was used.");
-        }
-
-        var missing = await ExtractAsync(tarball, files, cancellationToken);
-        if (missing.Count > 0)
-        {
-            throw new TemplateException($"{package.Package} {package.Version} holds no {string.Join(" and no ", missing)}.");
-        }
+        return found == package.Integrity
+            ? tarball
+            : throw new TemplateException($"{address} is not what the template pins: its hash is {found}, expected was {package.Integrity}. Nothing of it was used.");
     }
 
     private static async Task<HashSet<string>> ExtractAsync(byte[] tarball, IReadOnlyDictionary<string, string> files, CancellationToken cancellationToken)
     {
         var missing = new HashSet<string>(files.Keys, StringComparer.Ordinal);
+        await EachFileAsync(tarball, async (name, _, data) =>
+        {
+            if (missing.Remove(name))
+            {
+                await File.WriteAllBytesAsync(files[name], await ReadAsync(data, MaxFile, name, cancellationToken), cancellationToken);
+            }
+        }, cancellationToken);
+        return missing;
+    }
+
+    private static async Task EachFileAsync(byte[] tarball, Func<string, UnixFileMode, Stream, Task> take, CancellationToken cancellationToken)
+    {
         try
         {
             await using var unzipped = new GZipStream(new MemoryStream(tarball), CompressionMode.Decompress);
@@ -73,9 +110,9 @@ internal sealed class NpmPackages(Uri registry)
             {
                 // Everything in a tarball of npm's is below one folder.
                 var name = entry.Name[(entry.Name.IndexOf('/') + 1)..];
-                if (entry is { EntryType: TarEntryType.RegularFile or TarEntryType.V7RegularFile, DataStream: { } data } && missing.Remove(name))
+                if (entry.EntryType is TarEntryType.RegularFile or TarEntryType.V7RegularFile && name.Length > 0)
                 {
-                    await File.WriteAllBytesAsync(files[name], await ReadAsync(data, MaxFile, name, cancellationToken), cancellationToken);
+                    await take(name, entry.Mode, entry.DataStream ?? Stream.Null);
                 }
             }
         }
@@ -83,8 +120,6 @@ internal sealed class NpmPackages(Uri registry)
         {
             throw new TemplateException($"A package cannot be unpacked: {e.Message}", e);
         }
-
-        return missing;
     }
 
     private static async Task<byte[]> ReadAsync(Stream stream, long most, string what, CancellationToken cancellationToken)

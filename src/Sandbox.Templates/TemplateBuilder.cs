@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
 
@@ -98,6 +99,8 @@ public sealed class TemplateBuilder(ImageStore store)
         progress?.Report(new BuildProgress(4, Steps, "adding the guest agent", 0.84));
         await tools.RunAsync(work, null, cancellationToken, "cp", "-r", agentFolder + "/.", Path.Combine(root, "usr/lib/sandbox"));
         await tools.RunAsync(work, null, cancellationToken, "chown", "-R", "0:0", Path.Combine(root, "usr/lib/sandbox"));
+
+        await AddNodePackagesAsync(root, definition, cancellationToken);
 
         progress?.Report(new BuildProgress(5, Steps, "compressing the root file system", 0.86));
 
@@ -228,6 +231,25 @@ public sealed class TemplateBuilder(ImageStore store)
             },
             cancellationToken,
             [.. command]);
+    }
+
+    private static async Task AddNodePackagesAsync(string root, TemplateDefinition definition, CancellationToken cancellationToken)
+    {
+        var npm = definition.NodePackages.Count > 0 ? await NpmPackages.ForThisHostAsync(cancellationToken) : null;
+        foreach (var package in definition.NodePackages)
+        {
+            var folder = Path.Combine(root, "usr/lib/node_modules", package.Package);
+            await npm!.InstallAsync(package, folder, cancellationToken);
+            using var manifest = JsonDocument.Parse(await File.ReadAllBytesAsync(Path.Combine(folder, "package.json"), cancellationToken));
+            foreach (var program in manifest.RootElement.TryGetProperty("bin", out var bin) && bin.ValueKind == JsonValueKind.Object ? bin.EnumerateObject() : default)
+            {
+                var target = Path.GetFullPath(Path.Combine(folder, program.Value.GetString()!));
+                var link = Path.Combine(root, "usr/bin", Path.GetFileName(program.Name));
+                File.SetUnixFileMode(target, File.GetUnixFileMode(target) | UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute);
+                File.Delete(link);
+                File.CreateSymbolicLink(link, Path.GetRelativePath(Path.GetDirectoryName(link)!, target));
+            }
+        }
     }
 
     private static void Check()

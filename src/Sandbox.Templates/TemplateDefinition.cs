@@ -26,6 +26,9 @@ public sealed partial record TemplateDefinition
     /// <summary>WebAssembly modules from packages of npm, for an image of that kind.</summary>
     public IReadOnlyList<ModulePackage> Modules { get; init; } = [];
 
+    /// <summary>Programs from npm, for an image of Linux: each goes whole to <c>/usr/lib/node_modules</c>, and what its <c>package.json</c> names under <c>bin</c> to <c>/usr/bin</c>.</summary>
+    public IReadOnlyList<PinnedPackage> NodePackages { get; init; } = [];
+
     /// <summary>Languages a context can be made for.</summary>
     public IReadOnlyList<string> Languages { get; init; } = ["bash"];
 
@@ -71,6 +74,7 @@ public sealed partial record TemplateDefinition
             Suite = definition.Suite ?? "bookworm",
             Packages = definition.Packages ?? [],
             Modules = definition.Modules ?? [],
+            NodePackages = definition.NodePackages ?? [],
             Languages = definition.Languages ?? ["bash"],
             Sizes = definition.Sizes ?? new TemplateSizes(),
         };
@@ -84,12 +88,12 @@ public sealed partial record TemplateDefinition
             throw new TemplateException($"{file}: '{bad}' is no name of a Debian package.");
         }
 
-        if (definition.Kind == TemplateImage.WasmKind ? definition.Packages.Count > 0 || definition.Modules.Count == 0 : definition.Kind != TemplateImage.LinuxKind || definition.Packages.Count == 0 || definition.Modules.Count > 0)
+        if (definition.Kind == TemplateImage.WasmKind ? definition.Packages.Count + definition.NodePackages.Count > 0 || definition.Modules.Count == 0 : definition.Kind != TemplateImage.LinuxKind || definition.Packages.Count == 0 || definition.Modules.Count > 0)
         {
             throw new TemplateException($"{file}: a template of kind '{TemplateImage.LinuxKind}' has packages and no modules, one of kind '{TemplateImage.WasmKind}' modules and no packages.");
         }
 
-        if (definition.Modules.Select(m => m.Problem).FirstOrDefault(p => p is not null) is { } problem)
+        if (definition.Modules.Concat(definition.NodePackages).Select(m => m.Problem).FirstOrDefault(p => p is not null) is { } problem)
         {
             throw new TemplateException($"{file}: {problem}");
         }
