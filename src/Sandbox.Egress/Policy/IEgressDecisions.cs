@@ -17,6 +17,9 @@ public interface IEgressDecisions
 
     /// <summary>What becomes of one HTTP request of an intercepted connection. <paramref name="path"/> is as it came, without the query.</summary>
     RequestVerdict JudgeRequest(string host, int port, string method, string path);
+
+    /// <summary>As the other, for a connection whose address is known: rules for addresses are looked at too. Without it they match only a host that is itself an address.</summary>
+    RequestVerdict JudgeRequest(string host, IPAddress? address, int port, string method, string path) => JudgeRequest(host, port, method, path);
 }
 
 /// <summary>About a name.</summary>
