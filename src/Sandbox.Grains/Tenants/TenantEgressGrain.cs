@@ -3,7 +3,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Egress.Policy;
-using Sandbox.Egress.Proxy;
+using Sandbox.Egress.Proxy.Tls;
 using Sandbox.Egress.Secrets;
 using Sandbox.Grains.Sessions.State;
 using Sandbox.Snapshots;
@@ -111,7 +111,7 @@ internal sealed class TenantEgressGrain : Grain, ITenantEgressGrain
     private async Task<TenantEgressState> MakeAuthorityAsync()
     {
         using var made = TenantAuthority.Create(Tenant);
-        var key = await Seal.SealAsync(Tenant, EgressSeals.Authority, EgressSeals.Authority, made.ExportKey(), CancellationToken.None);
+        var key = await Seal.SealAsync(Tenant, EgressSeals.Authority, EgressSeals.Authority, made.ExportPrivateKey(), CancellationToken.None);
         return await _state.UpdateAsync(s => s.AuthorityCertificate is null ? s with { AuthorityCertificate = made.CertificatePem, AuthorityKey = key } : s);
     }
 }
