@@ -1,5 +1,3 @@
-using Orleans.Concurrency;
-
 namespace Sandbox.Abstractions;
 
 /// <summary>A tenant's side of the controlled door: the policy of sessions that name none, secrets, and the authority that intercepted sites are shown with. Key: tenant id.</summary>

@@ -71,7 +71,7 @@ internal sealed partial class SessionGrain
     public async Task<SessionEgress> DecideEgressAsync(EgressDecision decision)
     {
         RequireExists();
-        PolicyValidation.Check(decision);
+        EgressDecisionValidation.Check(decision);
         var d = await _session.UpdateAsync(s =>
         {
             RequireNotEnded(s);
