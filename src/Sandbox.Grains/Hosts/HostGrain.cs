@@ -21,6 +21,8 @@ internal sealed class HostGrain(HostRuntime runtime) : Grain, IHostGrain
 
     public Task ForgetSessionAsync(string sessionId) => runtime.ForgetSessionAsync(sessionId);
 
+    public Task<EgressPage> ReadEgressLogAsync(string sessionId, long from, int max, TimeSpan wait) => runtime.ReadEgressLogAsync(sessionId, from, max, wait);
+
     public Task<ExecutionExit?> SealExecutionAsync(string sessionId, string executionId, ExecutionExit exit) =>
         Task.FromResult(runtime.Seal(sessionId, executionId, exit));
 }

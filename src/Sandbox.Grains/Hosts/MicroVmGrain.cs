@@ -30,6 +30,10 @@ internal sealed class MicroVmGrain(HostRuntime runtime) : Grain, IMicroVmGrain
 
     public Task DiscardAsync(string sessionId, long generation, string reason) => runtime.DiscardMachineAsync(sessionId, _vmId, generation, reason);
 
+    public Task<EgressMark> SetEgressAsync(long generation, MicroVmEgress egress) => runtime.SetEgressAsync(_vmId, generation, egress);
+
+    public Task<EgressMark> GetEgressAsync(long generation) => runtime.GetEgressAsync(_vmId, generation);
+
     public Task<int> StartExecutionAsync(long generation, string executionId, ExecutionRequest request) =>
         runtime.StartExecutionAsync(_vmId, generation, executionId, request);
 

@@ -138,7 +138,12 @@ internal sealed partial class SessionGrain
             var page = await ReadEgressLogAsync(from, MaxPage, TimeSpan.Zero);
             if (page.Records.Count == 0)
             {
-                return PolicySuggestion.From(Document.Egress.Policy, records);
+                var found = PolicySuggestion.From(records);
+                var present = Document.Egress.Policy;
+
+                // Before the present rules, of which one may have denied it.
+                return new EgressSuggestion(
+                    present with { Presets = [.. present.Presets.Union(found.Policy.Presets)], Rules = [.. found.Policy.Rules, .. present.Rules] }, [.. found.Parts.Select(p => p.Reason)]);
             }
 
             foreach (var record in page.Records)

@@ -199,6 +199,7 @@ internal sealed partial class HostRuntime
             _suspended.Clear(start.SessionId);
         }
 
+        await AttachEgressAsync(machine, cancellationToken);
         var report = machine.Machine!.StartReport;
         var verdict = await backend.ProbeAsync(cancellationToken);
         return new MicroVmStarted
@@ -212,6 +213,7 @@ internal sealed partial class HostRuntime
             ImportedLogs = restored.ImportedLogs,
             CanSave = backend.Capabilities.DiskSnapshot && _snapshots is not null,
             DiskOnly = !backend.Capabilities.MemorySnapshot,
+            Network = machine.Machine.Network is not null,
         };
     }
 
@@ -240,6 +242,7 @@ internal sealed partial class HostRuntime
             asked = machine.StopReason is not null;
             machine.SetEnded(why);
             _logger.LogInformation("MicroVM {Vm} of session {Session} generation {Generation} ended: {Why}", machine.VmId, machine.SessionId, machine.Generation, why);
+            var closing = CloseEgressAsync(machine);
             try
             {
                 await vm.DisposeAsync();
@@ -249,6 +252,7 @@ internal sealed partial class HostRuntime
                 _logger.LogError(e, "MicroVM {Vm} could not be removed whole; the reaper tries again", machine.VmId);
             }
 
+            await closing;
             await machine.Connections.RemoveAllAsync();
             foreach (var pump in machine.Executions.Values)
             {

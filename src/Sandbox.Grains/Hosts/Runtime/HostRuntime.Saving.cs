@@ -144,6 +144,7 @@ internal sealed partial class HostRuntime
                 Stopped = report.Stopped,
                 Duration = Stopwatch.GetElapsedTime(began),
                 Executions = [.. records.Select(r => r.Id)],
+                Egress = await MarkOfAsync(machine),
             };
         }
         catch (Exception e)

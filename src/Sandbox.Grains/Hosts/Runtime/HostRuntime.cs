@@ -4,6 +4,7 @@ using Microsoft.Extensions.Options;
 using Orleans.Streams;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Hosts.Artifacts;
+using Sandbox.Grains.Hosts.Egress;
 using Sandbox.Grains.Hosts.Leases;
 using Sandbox.Grains.Hosts.Snapshots;
 using Sandbox.Grains.Output;
@@ -11,6 +12,7 @@ using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
 using Sandbox.Snapshots;
 using Sandbox.Snapshots.Artifacts;
+using Sandbox.Snapshots.Keys;
 
 namespace Sandbox.Grains.Hosts.Runtime;
 
@@ -31,6 +33,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
     private readonly GoldenExchange? _exchange;
     private readonly ArtifactCollector _collector;
     private readonly SuspendedExecutions _suspended;
+    private readonly HostEgress _egress;
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _starts;
     private readonly CancellationTokenSource _stopping = new();
@@ -60,6 +63,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         _exchange = _snapshots is null ? null : new GoldenExchange(_snapshots, logger);
         _collector = new ArtifactCollector(services.GetService<ArtifactStore>(), _options.Artifacts, _clock, logger);
         _suspended = new SuspendedExecutions(_options.SessionDirectory);
+        _egress = new HostEgress(_options, services.GetService<TenantSeal>(), _clock, services.GetRequiredService<ILoggerFactory>());
         _starts = new SemaphoreSlim(_options.EffectiveConcurrentStarts);
     }
 
@@ -132,6 +136,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
             _loops.Add(Task.Run(() => EveryAsync(_options.ReapPeriod, ReapAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(ConnectionSweep, ExpireConnectionsAsync), CancellationToken.None));
             _loops.Add(Task.Run(() => EveryAsync(_options.CollectPeriod, CollectAsync), CancellationToken.None));
+            _loops.Add(Task.Run(() => EveryAsync(EgressRefresh, RefreshEgressAsync), CancellationToken.None));
         }
 
         return Task.CompletedTask;
@@ -158,6 +163,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
             .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.WhenAll(_pools.Values.Select(p => p.DisposeAsync().AsTask())).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.WhenAll(_loops).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _egress.DisposeAsync();
         _ledger?.Dispose();
         _directoryLock?.Dispose();
     }

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Hosts.Connections;
+using Sandbox.Grains.Hosts.Egress;
 using Sandbox.Grains.Hosts.Executions;
 using Sandbox.Isolation.Backends;
 
@@ -31,6 +32,15 @@ internal sealed class LiveMicroVm(string vmId, MicroVmStart start)
 
     /// <summary>The machine, once it runs.</summary>
     public IMicroVm? Machine { get; set; }
+
+    /// <summary>Its door, once it has one.</summary>
+    public LiveEgress? Egress { get; set; }
+
+    /// <summary>One change of its egress at a time.</summary>
+    public SemaphoreSlim EgressTurn { get; } = new(1, 1);
+
+    /// <summary>The authority that the guest was told to trust.</summary>
+    public string? TrustedAuthority { get; set; }
 
     /// <summary>Completes when all is removed.</summary>
     public Task Removed { get; set; } = Task.CompletedTask;

@@ -1,0 +1,186 @@
+using Microsoft.Extensions.Logging;
+using Sandbox.Abstractions;
+using Sandbox.Egress.Dns;
+using Sandbox.Egress.Log;
+using Sandbox.Egress.Policy;
+using Sandbox.Egress.Proxy;
+using Sandbox.Isolation.Network;
+
+namespace Sandbox.Grains.Hosts.Egress;
+
+/// <summary>One machine's door: its DNS, its proxy, its firewall's openings and its log. Open from when the machine has begun to serve its session until it is gone.</summary>
+internal sealed class LiveEgress : IAsyncDisposable
+{
+    private static readonly TimeSpan DropsPeriod = TimeSpan.FromMinutes(1);
+    private readonly HostEgress _host;
+    private readonly string _tenant;
+    private readonly string _sessionId;
+    private readonly IGuestNetwork _network;
+    private readonly EgressLog _log;
+    private readonly PinnedNames _names;
+    private readonly SessionDns _dns;
+    private readonly SemaphoreSlim _turn = new(1, 1);
+    private readonly ILogger _logger;
+    private readonly ITimer _drops;
+    private SessionProxy? _proxy;
+    private NetworkDrops _seen = new();
+    private bool _disposed;
+
+    private LiveEgress(HostEgress host, string tenant, string sessionId, IGuestNetwork network, EgressLog log, MicroVmEgress egress, CompiledPolicy decisions, TimeProvider clock, ILoggerFactory loggers)
+    {
+        (_host, _tenant, _sessionId, _network, _log, Present) = (host, tenant, sessionId, network, log, egress);
+        _logger = loggers.CreateLogger<LiveEgress>();
+        var resolver = new NameResolver(host.Upstream, host.Addresses, clock);
+        _names = new PinnedNames(resolver, clock);
+        _dns = new SessionDns(new SessionDnsParts
+        {
+            Decisions = decisions,
+            Resolver = resolver,
+            Names = _names,
+            Log = log,
+            Open = network.OpenAsync,
+            Time = clock,
+            Logger = loggers.CreateLogger<SessionDns>(),
+        });
+        _drops = clock.CreateTimer(_ => _ = CountDropsAsync(), null, DropsPeriod, DropsPeriod);
+    }
+
+    /// <summary>What the machine is held to.</summary>
+    public MicroVmEgress Present { get; private set; }
+
+    public long Version => Present.Version;
+
+    public static async Task<LiveEgress> OpenAsync(
+        HostEgress host, string tenant, string sessionId, IGuestNetwork network, EgressLog log, MicroVmEgress egress, TimeProvider clock, ILoggerFactory loggers, CancellationToken cancellationToken)
+    {
+        var decisions = new CompiledPolicy(egress.Policy, host.Addresses);
+        var live = new LiveEgress(host, tenant, sessionId, network, log, egress, decisions, clock, loggers);
+        try
+        {
+            var context = await live.ContextAsync(egress, decisions, cancellationToken);
+            await network.ReplaceAsync(decisions.Ranges, [], cancellationToken);
+            live._dns.Serve(network.BindDatagram(NetworkPlan.DnsPort), network.Listen(NetworkPlan.DnsPort));
+            live._proxy = SessionProxy.Start(await host.ProxyAsync(), new GuestConnectionSource(network), context, await live.CertificatesAsync(egress, cancellationToken));
+            return live;
+        }
+        catch
+        {
+            await live.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Holds the machine to another policy. The tighter of the two holds at every moment: names and new connections first, then what is open already, the firewall last.</summary>
+    public async Task UpdateAsync(MicroVmEgress egress, CancellationToken cancellationToken)
+    {
+        await _turn.WaitAsync(cancellationToken);
+        try
+        {
+            if (_disposed || egress.Version < Present.Version)
+            {
+                return;
+            }
+
+            var decisions = new CompiledPolicy(egress.Policy, _host.Addresses);
+            var context = await ContextAsync(egress, decisions, cancellationToken);
+            _dns.Decisions = decisions;
+            await _proxy!.UpdateAsync(context, await CertificatesAsync(egress, cancellationToken));
+            await _network.ReplaceAsync(decisions.Ranges, _names.EndpointsUnder(decisions), cancellationToken);
+            if (egress.Version > Present.Version)
+            {
+                _log.Write(new EgressRecord { Kind = EgressRecordKind.Policy, Outcome = EgressOutcome.Allowed, Reason = $"policy version {egress.Version} is in force" });
+            }
+
+            Present = egress;
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    public async Task<EgressMark> MarkAsync()
+    {
+        await CountDropsAsync();
+        var state = _log.Export();
+        return new EgressMark { Counters = state.Counters, NextSeq = state.NextSeq, Network = true };
+    }
+
+    public Task<EgressPage> ReadLogAsync(long from, int max, TimeSpan wait) => _log.ReadAsync(from, max, wait);
+
+    public async ValueTask DisposeAsync()
+    {
+        await _turn.WaitAsync();
+        try
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+            await _drops.DisposeAsync();
+            await _dns.DisposeAsync();
+            if (_proxy is not null)
+            {
+                await _proxy.DisposeAsync();
+            }
+
+            await _log.DisposeAsync();
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    private async Task<ProxyContext> ContextAsync(MicroVmEgress egress, CompiledPolicy decisions, CancellationToken cancellationToken) => ProxyContextFactory.Create(
+        new EgressSettings
+        {
+            Tenant = _tenant,
+            SessionId = _sessionId,
+            Decisions = decisions,
+            Secrets = await _host.OpenSecretsAsync(_tenant, egress, cancellationToken),
+            Decided = egress.Decisions,
+            Model = _host.Model,
+            Names = _names,
+            Log = _log,
+        });
+
+    private async Task<Sandbox.Egress.Proxy.Tls.LeafCertificates?> CertificatesAsync(MicroVmEgress egress, CancellationToken cancellationToken) =>
+        egress.Material is { } material ? await _host.CertificatesAsync(_tenant, material, cancellationToken) : null;
+
+    /// <summary>What the firewall dropped since it was last asked goes into the log, by reason.</summary>
+    private async Task CountDropsAsync()
+    {
+        try
+        {
+            var now = await _network.ReadDropsAsync(CancellationToken.None);
+            NetworkDrops before;
+            lock (_drops)
+            {
+                (before, _seen) = (_seen, now);
+            }
+
+            foreach (var (count, what) in new[]
+            {
+                (now.Tcp - before.Tcp, "TCP to where nothing is open"),
+                (now.Udp - before.Udp, "UDP that is not for the session's DNS"),
+                (now.NotPublic - before.NotPublic, "to addresses that are not public"),
+                (now.Spoofed - before.Spoofed, "from an address that is not the session's own"),
+                (now.Rate - before.Rate, "beyond the rate of new connections"),
+                (now.Other - before.Other, "neither TCP nor UDP over IPv4"),
+            })
+            {
+                if (count > 0)
+                {
+                    _log.Write(new EgressRecord { Kind = EgressRecordKind.Drop, Outcome = EgressOutcome.Denied, Reason = what, By = "firewall", Count = count });
+                }
+            }
+        }
+        catch (Exception e)
+        {
+            _logger.LogDebug(e, "The drops of session {Session} cannot be read", _sessionId);
+        }
+    }
+}
