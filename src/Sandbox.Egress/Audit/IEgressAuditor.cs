@@ -50,7 +50,7 @@ public sealed record AuditRequest
 /// <summary>A verdict.</summary>
 /// <param name="Decision">What becomes of the request.</param>
 /// <param name="Reason">For people and the log; never contains what was found, only what kind it was.</param>
-/// <param name="By"><c>built-in</c> or <c>model</c>.</param>
+/// <param name="By"><c>built-in</c>, <c>model</c>, <c>owner</c>, or <c>auditor</c> where nobody judged and the policy says what then.</param>
 /// <param name="Redactions">With <see cref="AuditDecision.Redact"/>: the parts of <see cref="AuditRequest.Body"/> to be overwritten with <c>*</c>; a body that was cut, compressed or is streamed cannot be redacted and is denied instead.</param>
 public sealed record AuditVerdict(AuditDecision Decision, string Reason, string By, IReadOnlyList<Range>? Redactions = null);
 

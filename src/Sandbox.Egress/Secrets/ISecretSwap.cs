@@ -19,13 +19,13 @@ public interface ISecretSwap
     string Redact(string value);
 
     /// <summary>
-    /// Takes echoes out of a response's body while it streams. One for each body, not thread-safe: give each piece, get what may go on (never more than was given plus what was held back), and at the end what is left.
+    /// Takes echoes out of a response's body while it streams. One for each body, not thread-safe: give each piece, get what may go on, and at the end what is left. A placeholder may be longer or shorter than its secret: the body's length changes.
     /// <see langword="null"/> where the session has no secrets.
     /// </summary>
     IBodyRedactor? ForBody();
 }
 
-/// <summary>Replaces secrets in a stream of bytes; holds back at most the longest secret less one byte.</summary>
+/// <summary>Replaces secrets in a stream of bytes; holds back only what could be the beginning of a secret: at most the longest form of the longest secret (as it is, in base64, URL-encoded, escaped as in JSON) less one byte.</summary>
 public interface IBodyRedactor
 {
     /// <summary>Takes a piece; returns what may go on. The result is valid until the next call.</summary>
