@@ -64,7 +64,9 @@ internal sealed class ProxyRig : IAsyncDisposable
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         _source.Destinations[((IPEndPoint)socket.LocalEndPoint!).Port] = new IPEndPoint(address, port);
-        await socket.ConnectAsync(_source.EndPoint);
+        
+        // Not asynchronously: one that is refused at once would be noticed as reset before it is noticed as connected.
+        await Task.Run(() => socket.Connect(_source.EndPoint));
         return socket;
     }
 
@@ -74,8 +76,16 @@ internal sealed class ProxyRig : IAsyncDisposable
     public async Task<SslStream> ConnectTlsAsync(X509Certificate2 trusted, string name = Name, int port = 443, params SslApplicationProtocol[] protocols)
     {
         var stream = new SslStream(new NetworkStream(await ConnectAsync(port), ownsSocket: true));
-        await stream.AuthenticateAsClientAsync(TlsOptions(trusted, name, protocols)).WaitAsync(TimeSpan.FromSeconds(20));
-        return stream;
+        try
+        {
+            await stream.AuthenticateAsClientAsync(TlsOptions(trusted, name, protocols)).WaitAsync(TimeSpan.FromSeconds(20));
+            return stream;
+        }
+        catch
+        {
+            await stream.DisposeAsync();
+            throw;
+        }
     }
 
     /// <summary>A client in the guest, that trusts the tenant's authority alone.</summary>

@@ -65,6 +65,9 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
 
         var isUpgraded = form.IsUpgrade && (proxyResponse.StatusCode == HttpStatusCode.SwitchingProtocols || proxyResponse.RequestMessage?.Method == HttpMethod.Connect);
         var redactor = exchange.NewRedactor();
+
+        // A body that has not begun may not begin for long (events): the guest gets the headers meanwhile. One that is empty is over at once, and goes in one piece with them.
+        Task Flush() => httpContext.Response.Body.FlushAsync(cancellationToken);
         if (isUpgraded)
         {
             proxyResponse.Content = new ResponseBody(proxyResponse.Content, s => new UpgradedStream(s, redactor, exchange));
@@ -73,7 +76,7 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
 
         if (redactor is null)
         {
-            proxyResponse.Content = new ResponseBody(proxyResponse.Content, s => new CountedBody(s, exchange.CountDown));
+            proxyResponse.Content = new ResponseBody(proxyResponse.Content, s => new CountedBody(s, exchange.CountDown, Flush));
             return isCopied;
         }
 
@@ -92,7 +95,7 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
 
         proxyResponse.Content = new ResponseBody(
             proxyResponse.Content,
-            s => new CountedBody(new RedactedBody(isPlain ? s : Compression.Open(encoding, s)!, redactor), exchange.CountDown));
+            s => new CountedBody(new RedactedBody(isPlain ? s : Compression.Open(encoding, s)!, redactor), exchange.CountDown, Flush));
         return isCopied;
     }
 

@@ -14,6 +14,9 @@ namespace Sandbox.Egress.Proxy.Http;
 /// <summary>One Kestrel for what is looked into of all sessions of a host. It listens on nothing: connections are handed to it.</summary>
 internal sealed class HttpInterceptor : IHttpApplication<HttpContext>, IAsyncDisposable
 {
+    /// <summary>Between requests there is nothing that a guest could be waiting for; programs keep connections for a minute or so.</summary>
+    private static readonly TimeSpan MaxKeepAlive = TimeSpan.FromMinutes(2);
+
     private readonly InterceptTransport _transport = new();
     private readonly ServiceProvider _services;
     private readonly KestrelServer _server;
@@ -72,7 +75,7 @@ internal sealed class HttpInterceptor : IHttpApplication<HttpContext>, IAsyncDis
     private static void SetLimits(KestrelServerLimits limits, ProxyOptions options)
     {
         limits.RequestHeadersTimeout = options.HeadTimeout;
-        limits.KeepAliveTimeout = options.IdleLimit;
+        limits.KeepAliveTimeout = options.IdleLimit < MaxKeepAlive ? options.IdleLimit : MaxKeepAlive;
         limits.MaxRequestHeaderCount = options.HeadCount;
         limits.MaxRequestHeadersTotalSize = options.HeadBytes;
         limits.MaxRequestLineSize = Math.Min(16 * 1024, options.HeadBytes);
