@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Egress.Proxy.Connections;
+using Sandbox.Egress.Proxy.Http;
 
 namespace Sandbox.Egress.Proxy;
 
@@ -24,21 +25,22 @@ public sealed class ProxyHost : IAsyncDisposable
 
     internal ConnectionServer Connections { get; }
 
-    internal IInterceptor? Interceptor { get; private set; }
+    internal HttpInterceptor? Interceptor { get; private set; }
 
     /// <summary>Starts it.</summary>
     /// <param name="options">Bounds; unset: the defaults.</param>
     /// <param name="dialer">The way out; unset: from the host's own network.</param>
     /// <param name="time">Clock.</param>
     /// <param name="loggers">Where faults of the proxy itself are written; what guests do is in their sessions' logs.</param>
-    public static Task<ProxyHost> StartAsync(ProxyOptions? options = null, IUpstreamDialer? dialer = null, TimeProvider? time = null, ILoggerFactory? loggers = null)
+    public static async Task<ProxyHost> StartAsync(ProxyOptions? options = null, IUpstreamDialer? dialer = null, TimeProvider? time = null, ILoggerFactory? loggers = null)
     {
         options ??= new ProxyOptions();
         loggers ??= NullLoggerFactory.Instance;
         var host = new ProxyHost(options, dialer ?? new UpstreamDialer(options), time ?? TimeProvider.System, loggers.CreateLogger<ProxyHost>());
-        return Task.FromResult(host);
+        host.Interceptor = await HttpInterceptor.StartAsync(host);
+        return host;
     }
 
     /// <inheritdoc/>
-    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+    public ValueTask DisposeAsync() => Interceptor?.DisposeAsync() ?? ValueTask.CompletedTask;
 }

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Egress.Proxy.Connections;
+using Sandbox.Egress.Proxy.Http;
 using Sandbox.Egress.Proxy.Tls;
 
 namespace Sandbox.Egress.Proxy;
@@ -18,6 +19,7 @@ public sealed class SessionProxy : IAsyncDisposable
     private readonly ByteRate _down;
     private readonly ITimer _sweep;
     private readonly Task _accepting;
+    private readonly Lazy<UpstreamClient> _upstream;
     private ProxyContext _context;
     private int _isDisposed;
 
@@ -25,6 +27,7 @@ public sealed class SessionProxy : IAsyncDisposable
     {
         (Host, _source, _context, Certificates) = (host, source, context, certificates);
         _arrivals = new TokenBucket(host.Time);
+        _upstream = new Lazy<UpstreamClient>(() => new UpstreamClient(host.Options, host.Dialer, Context.Decisions.Source.Limits.Connections));
         _up = new ByteRate(host.Time);
         _down = new ByteRate(host.Time);
         SetRates(context);
@@ -42,6 +45,11 @@ public sealed class SessionProxy : IAsyncDisposable
     internal ProxyHost Host { get; }
 
     internal LeafCertificates? Certificates { get; }
+
+    /// <summary>Made when the first request is sent on: most sessions have nothing looked into.</summary>
+    internal UpstreamClient Upstream => _upstream.Value;
+
+    internal AuditSlots AuditSlots { get; } = new();
 
     /// <summary>Starts to take connections.</summary>
     /// <param name="host">What the sessions of this host share.</param>
@@ -88,6 +96,12 @@ public sealed class SessionProxy : IAsyncDisposable
         }
 
         await Task.WhenAny(Task.WhenAll(_connections.Keys.Select(c => c.Completion)), Task.Delay(EndLimit));
+        if (_upstream.IsValueCreated)
+        {
+            _upstream.Value.Dispose();
+        }
+
+        AuditSlots.Dispose();
         _stopped.Dispose();
     }
 

@@ -84,7 +84,7 @@ internal sealed class ConnectionServer(ProxyHost host)
 
         if (judgement.Verdict.Intercept || (subject.PinnedName is { } pinned && context.Secrets.Concerns(pinned)))
         {
-            await InterceptAsync(connection, opening, subject.PinnedName ?? judgement.Host);
+            await InterceptAsync(connection, opening, name ?? connection.Destination.Address.ToString());
             return;
         }
 
@@ -212,5 +212,6 @@ internal sealed class ConnectionServer(ProxyHost host)
     {
         connection.Log(outcome, by, reason);
         await TlsAlert.SendAsync(connection.Socket, alert, connection.Ended);
+        await Lingering.CloseAsync(connection.Socket, null, connection.Ended);
     }
 }
