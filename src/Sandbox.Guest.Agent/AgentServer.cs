@@ -218,6 +218,7 @@ internal sealed class AgentServer(Endpoint endpoint, Surroundings surroundings)
         Request.OpOneofCase.RestartContext => Restart(request.RestartContext.ContextId),
         Request.OpOneofCase.RemoveContext => Done(() => _contexts.Remove(request.RemoveContext.ContextId)),
         Request.OpOneofCase.Sync => Done(Native.Sync),
+        Request.OpOneofCase.TrustAuthority => await AsAsync("root", _ => Done(() => TrustStore.Trust(request.TrustAuthority.Pem))).ConfigureAwait(false),
         Request.OpOneofCase.Stat => new Response { File = await AsAsync(request.Stat.User, u => FileOperations.Stat(u.Resolve(request.Stat.Path), request.Stat.Follow)).ConfigureAwait(false) },
         Request.OpOneofCase.List => new Response { Files = await AsAsync(request.List.User, u => FileOperations.List(request.List, u.Resolve(request.List.Path))).ConfigureAwait(false) },
         Request.OpOneofCase.Mkdir => new Response { File = await AsAsync(request.Mkdir.User, u => FileOperations.MakeDirectory(u.Resolve(request.Mkdir.Path), request.Mkdir.Parents, request.Mkdir.Mode)).ConfigureAwait(false) },

@@ -82,6 +82,11 @@ internal static unsafe class ProcessLauncher
             ["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             ["LANG"] = "C.UTF-8",
         };
+        foreach (var name in TrustStore.Variables)
+        {
+            environment[name] = TrustStore.Bundle;
+        }
+
         foreach (var (name, value) in added)
         {
             if (name.Length == 0 || name.Contains('=') || name.Contains('\0') || value.Contains('\0'))
