@@ -110,6 +110,9 @@ public sealed record MicroVmStart
 
     /// <summary>The saved machine to bring back, or <see langword="null"/> for one that is new or has its disk here.</summary>
     [Id(9)] public MicroVmRestore? Restore { get; init; }
+
+    /// <summary>Devices of the host that it gets to itself: acquired before it starts, reset when it is gone.</summary>
+    [Id(20)] public IReadOnlyList<DeviceNeed> Devices { get; init; } = [];
 }
 
 /// <summary>What a microVM is restored from.</summary>

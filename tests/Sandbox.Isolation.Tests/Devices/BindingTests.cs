@@ -1,4 +1,5 @@
 using Sandbox.Isolation.Devices;
+using Sandbox.Isolation.TestSupport;
 using Xunit;
 
 namespace Sandbox.Isolation.Tests.Devices;
@@ -16,7 +17,7 @@ public sealed class BindingTests : IDisposable
     public BindingTests()
     {
         _leases = new DeviceLeases(_folder);
-        _binding = new DeviceBinding(_sysfs, _leases);
+        _binding = new DeviceBinding(_sysfs, _leases, _folder);
         _sysfs.Add("0000:00:01.0", 0x8086, 9, 0x060400, group: 1, driver: "pcieport");
         _sysfs.Add("0000:01:00.0", 0x10de, 1, 0x030000, group: 1, driver: "nvidia");
         _sysfs.Add("0000:01:00.1", 0x10de, 2, 0x040300, group: 1, driver: "snd_hda_intel");

@@ -4,10 +4,12 @@ using Microsoft.Extensions.Options;
 using Orleans.Streams;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Hosts.Artifacts;
+using Sandbox.Grains.Hosts.Devices;
 using Sandbox.Grains.Hosts.Leases;
 using Sandbox.Grains.Hosts.Snapshots;
 using Sandbox.Grains.Output;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
 using Sandbox.Isolation.Images;
 using Sandbox.Snapshots;
 using Sandbox.Snapshots.Artifacts;
@@ -31,6 +33,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
     private readonly GoldenExchange? _exchange;
     private readonly ArtifactCollector _collector;
     private readonly SuspendedExecutions _suspended;
+    private readonly HostDevices _devices;
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _starts;
     private readonly CancellationTokenSource _stopping = new();
@@ -61,6 +64,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         _collector = new ArtifactCollector(services.GetService<ArtifactStore>(), _options.Artifacts, _clock, logger);
         _suspended = new SuspendedExecutions(_options.SessionDirectory);
         _starts = new SemaphoreSlim(_options.EffectiveConcurrentStarts);
+        _devices = new HostDevices(_options.Devices, HostId, services.GetService<SysfsTree>(), logger);
     }
 
     /// <summary>This host.</summary>
@@ -85,6 +89,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         _directoryLock?.Dispose();
         _starts.Dispose();
         _collector.Dispose();
+        _devices.Dispose();
         _stopping.Dispose();
     }
 

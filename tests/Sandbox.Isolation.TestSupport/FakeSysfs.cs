@@ -1,9 +1,9 @@
 using Sandbox.Isolation.Devices;
 
-namespace Sandbox.Isolation.Tests.Devices;
+namespace Sandbox.Isolation.TestSupport;
 
 /// <summary>A sysfs in a folder, with as much of a kernel behind it as binding and resetting need.</summary>
-internal sealed class FakeSysfs : SysfsTree, IDisposable
+public sealed class FakeSysfs : SysfsTree, IDisposable
 {
     private readonly List<string> _written = [];
 
