@@ -212,7 +212,7 @@ internal sealed partial class OciMicroVm : IMicroVm
 
         try
         {
-            return ContainerConfig.Write(Describe(spec), new CdiInjector(CdiRegistry.Read(spec.Devices.Count > 0 ? _host.CdiDirectories : [])));
+            return ContainerConfig.Write(Describe(spec), new CdiInjector(CdiRegistry.Read(spec.Devices.Count > 0 ? _host.CdiDirectories : [])) { MountNodes = true });
         }
         catch (DeviceException e)
         {

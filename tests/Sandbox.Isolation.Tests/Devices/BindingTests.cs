@@ -87,6 +87,32 @@ public sealed class BindingTests : IDisposable
     }
 
     [Fact]
+    public async Task A_device_lent_to_a_container_keeps_its_driver_until_it_is_reset()
+    {
+        var gpu = DeviceInventory.Read(_sysfs).Find(Gpu)!;
+        await _leases.AcquireAsync(gpu, Owner, Ct);
+        await _binding.LendAsync(gpu, Owner, Ct);
+        Assert.Empty(_sysfs.Written);
+
+        await _leases.ReleaseAsync(Gpu, Owner, Ct);
+        Assert.Equal(DeviceState.Free, (await _binding.RecycleAsync(Gpu, Ct)).State);
+
+        // Its driver does not look while the device forgets, and nothing else of the group was anybody's.
+        Assert.Equal(
+            ["bus/pci/devices/0000:01:00.0/driver/unbind: 0000:01:00.0", "bus/pci/devices/0000:01:00.0/reset: 1", "bus/pci/devices/0000:01:00.0/driver_override:", "bus/pci/drivers_probe: 0000:01:00.0"],
+            _sysfs.Written.Select(w => w.TrimEnd()));
+        Assert.Equal("nvidia", Drivers()[1]);
+    }
+
+    [Fact]
+    public async Task A_device_without_a_driver_of_the_hosts_is_lent_to_no_container()
+    {
+        await _leases.AcquireAsync(DeviceInventory.Read(_sysfs).Find(Gpu)!, Owner, Ct);
+        File.Delete(_sysfs.PathOf("bus/pci/devices/0000:01:00.0/driver"));
+        Assert.Contains("no driver of the host's", (await Assert.ThrowsAsync<DeviceException>(() => _binding.LendAsync(DeviceInventory.Read(_sysfs).Find(Gpu)!, Owner, Ct))).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Nothing_is_touched_for_who_does_not_have_it_or_without_the_module()
     {
         var inventory = DeviceInventory.Read(_sysfs);
