@@ -38,9 +38,9 @@ public sealed class NullBackend : IIsolationBackend
     public string Name => BackendName;
 
     /// <inheritdoc/>
-    public BackendCapabilities Capabilities { get; } = new()
+    public BackendCapabilities Capabilities => new()
     {
-        Boundary = TrustBoundary.None, MemorySnapshot = true, DiskSnapshot = true, Fork = true, GoldenSnapshot = true, WarmPool = true,
+        Boundary = TrustBoundary.None, MemorySnapshot = true, DiskSnapshot = true, Fork = true, GoldenSnapshot = true, WarmPool = true, Handover = _options.Devices ? DeviceHandover.Vfio : DeviceHandover.None,
     };
 
     /// <inheritdoc/>

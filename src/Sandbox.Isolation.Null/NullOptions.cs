@@ -21,6 +21,9 @@ public sealed record NullOptions
     /// <summary>Pages of random content that a save adds to the machine's state, as the memory that a real machine has written since: 0..1024. A restore verifies them.</summary>
     public int DirtyPages { get; init; } = 8;
 
+    /// <summary>Claim to hand devices to machines, for tests of what is around that: the machines do nothing with them.</summary>
+    public bool Devices { get; init; }
+
     /// <summary>The clock inside the machines.</summary>
     public TimeProvider Clock { get; init; } = TimeProvider.System;
 }

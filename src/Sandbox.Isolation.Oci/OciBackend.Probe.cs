@@ -87,7 +87,7 @@ public sealed partial class OciBackend
                     continue;
                 }
 
-                var host = new ContainerHost(Name, runtime, _hostRoot, _checkpoints, _cgroups, _ids, _namespaces, new Processors(), _roots, _logger);
+                var host = new ContainerHost(Name, runtime, _hostRoot, _checkpoints, _cgroups, _ids, _namespaces, new Processors(), _roots, _options.CdiDirectories, _logger);
                 _cgroups.Prepare();
                 await TryOneAsync(host, image, cancellationToken);
                 var before = reasons.Count > 0 ? $" (before it: {string.Join("; ", reasons)})" : "";

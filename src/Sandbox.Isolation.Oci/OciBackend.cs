@@ -47,7 +47,7 @@ public sealed partial class OciBackend : IIsolationBackend
     /// <inheritdoc/>
     public BackendCapabilities Capabilities => _tier == OciTier.Gvisor
         ? new() { Boundary = TrustBoundary.UserSpaceKernel, MemorySnapshot = true, DiskSnapshot = true, Fork = true, WarmPool = true }
-        : new() { Boundary = TrustBoundary.HostKernel, DiskSnapshot = true, Fork = true, WarmPool = true };
+        : new() { Boundary = TrustBoundary.HostKernel, DiskSnapshot = true, Fork = true, WarmPool = true, Handover = DeviceHandover.Cdi };
 
     /// <summary>Begins the ids of this process's probe containers, which no lease names.</summary>
     private static string ProbePrefix { get; } = $"probe-{Environment.ProcessId}-";

@@ -18,6 +18,9 @@ public sealed record OciOptions
     /// <summary>Programs to try, in order, instead of those of the tier (runc and crun; or runsc): file names or paths.</summary>
     public IReadOnlyList<string>? Runtimes { get; init; }
 
+    /// <summary>Where descriptions of devices for containers are (CDI), the more important directory last.</summary>
+    public IReadOnlyList<string> CdiDirectories { get; init; } = Devices.Cdi.CdiRegistry.DefaultDirectories;
+
     /// <summary>How long one start may take, from its first mount to an agent that answers.</summary>
     public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(30);
 

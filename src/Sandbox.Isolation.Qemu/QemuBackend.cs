@@ -52,6 +52,7 @@ public sealed partial class QemuBackend : IIsolationBackend
         Fork = true,
         GoldenSnapshot = true,
         WarmPool = true,
+        Handover = DeviceHandover.Vfio,
     };
 
     /// <inheritdoc/>
@@ -64,18 +65,24 @@ public sealed partial class QemuBackend : IIsolationBackend
         var verdict = await RequireUsableAsync(cancellationToken);
         if (spec.Restore is { } restore)
         {
+            if (spec.Devices.Count > 0)
+            {
+                throw new IsolationException($"MicroVM {spec.Owner.VmId} cannot be restored with devices ({string.Join(", ", spec.Devices.Select(d => d.Address))}): what was saved knows of none.");
+            }
+
             return await RestoreAsync(spec, restore, verdict, cancellationToken);
         }
 
         var clock = Stopwatch.StartNew();
-        if (await TryCloneAsync(spec, verdict, clock, cancellationToken) is { } clone)
+        if (spec.Devices.Count == 0 && await TryCloneAsync(spec, verdict, clock, cancellationToken) is { } clone)
         {
             return clone;
         }
 
         await _disks.EnsureAsync(spec.DiskPath, spec.DiskMiB, cancellationToken);
         var sizes = SizesOf(spec);
-        var origin = new MachineOrigin { Facts = FactsOf(FingerprintOf(verdict, spec.ImageDirectory, sizes), null, sizes) };
+        // What is in a device cannot be saved, and QEMU refuses to save a machine that has one.
+        var origin = new MachineOrigin { Facts = spec.Devices.Count > 0 ? null : FactsOf(FingerprintOf(verdict, spec.ImageDirectory, sizes), null, sizes) };
         for (var attempt = 1; ; attempt++)
         {
             try

@@ -45,7 +45,7 @@ public sealed partial class SandboxServer
             NullImages.Ensure(options.ImageRoot);
             var live = options.NullLiveDirectory.Length > 0 ? options.NullLiveDirectory : null;
             services.AddSingleton<IIsolationBackend>(s => new NullBackend(
-                new NullOptions { HostId = HostIdOf(s), LiveDirectory = live, RuntimeRoot = live is null ? null : Path.Combine(live, "machines") },
+                new NullOptions { HostId = HostIdOf(s), LiveDirectory = live, Devices = options.NullDevices, RuntimeRoot = live is null ? null : Path.Combine(live, "machines") },
                 s.GetRequiredService<ILogger<NullBackend>>()));
         }
     }
@@ -62,6 +62,7 @@ public sealed partial class SandboxServer
                     CacheDirectory = Path.Combine(options.DataDirectory, "cache"),
                     RuntimeRoot = RuntimeRoot,
                     ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
+                    CdiDirectories = options.Devices.CdiDirectories,
                 },
                 s.GetRequiredService<ILogger<OciBackend>>()));
         }

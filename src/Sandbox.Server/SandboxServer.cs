@@ -177,6 +177,7 @@ public sealed partial class SandboxServer : IAsyncDisposable
                 host.MaxMicroVms = options.MaxMicroVms;
                 host.WarmPoolCeiling = options.WarmPool;
                 host.DrainTimeout = options.DrainTimeout;
+                host.Devices = options.Devices;
                 host.ShareGolden = options.Redis.Length > 0;
                 host.Egress = options.Egress;
             },

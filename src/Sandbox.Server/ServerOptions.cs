@@ -80,6 +80,12 @@ public sealed record ServerOptions
     /// <summary>For tests that kill the server: where machines of the backend <c>null</c> show that they live, and that two of one session did; empty: nowhere.</summary>
     public string NullLiveDirectory { get; init; } = "";
 
+    /// <summary>For tests: the backend <c>null</c> claims to hand devices to its machines.</summary>
+    public bool NullDevices { get; init; }
+
+    /// <summary>Which devices (GPUs) this host offers to sessions, and where it writes down who has them.</summary>
+    public DeviceOptions Devices { get; init; } = new();
+
     /// <summary>Memory that microVMs may have together, in MiB; 0: three quarters of the machine's.</summary>
     public int MemoryMiB { get; init; }
 

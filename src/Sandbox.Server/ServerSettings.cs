@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using Sandbox.Isolation.Devices;
 
 namespace Sandbox.Server;
 
@@ -32,6 +33,11 @@ public static class ServerSettings
         ["backends"] = (o, v) => o with { Backends = BackendNames(v) },
         ["nullBackend"] = (o, v) => o with { NullBackend = Flag(v) },
         ["nullLiveDirectory"] = (o, v) => o with { NullLiveDirectory = v.Length == 0 ? v : Path.GetFullPath(v) },
+        ["nullDevices"] = (o, v) => o with { NullDevices = Flag(v) },
+        ["devices"] = (o, v) => o with { Devices = o.Devices with { Enabled = v != "off", Addresses = v is "auto" or "off" ? [] : DeviceAddresses(v) } },
+        ["deviceSysfs"] = (o, v) => o with { Devices = o.Devices with { SysfsRoot = Path.GetFullPath(v) } },
+        ["deviceLeases"] = (o, v) => o with { Devices = o.Devices with { LeaseDirectory = Path.GetFullPath(v) } },
+        ["deviceCdi"] = (o, v) => o with { Devices = o.Devices with { CdiDirectories = [.. v.Split([';', ','], StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Select(Path.GetFullPath)] } },
         ["memoryMiB"] = (o, v) => o with { MemoryMiB = (int)Number(v, 0, int.MaxValue) },
         ["warmPool"] = (o, v) => o with { WarmPool = (int)Number(v, 0, 1000) },
         ["maxMicroVms"] = (o, v) => o with { MaxMicroVms = (int)Number(v, 0, 100_000) },
@@ -158,6 +164,12 @@ public static class ServerSettings
     private static IPNetwork[] Ranges(string value) => [.. Split(value).Select(t => IPNetwork.TryParse(t, out var range) ? range : throw new FormatException("a list of ranges such as 203.0.113.0/24"))];
 
     private static string[] Split(string value) => value.Split([',', ';', ' '], StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+
+    private static string[] DeviceAddresses(string value)
+    {
+        var addresses = value.Split([';', ',', ' '], StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        return addresses.Length > 0 && addresses.All(a => PciAddress.TryParse(a) is not null) ? addresses : throw new FormatException("auto, off, or PCI addresses such as 0000:3b:00.0");
+    }
 
     private static string[] BackendNames(string value)
     {

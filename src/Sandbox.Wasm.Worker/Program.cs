@@ -3,7 +3,7 @@ using Sandbox.Wasm.Worker.Modules;
 using Sandbox.Wasm.Worker.Running;
 using Wasmtime;
 
-// What this program does: serve SOCKET CACHE, compile IN OUT, probe, version. Started by the server (Sandbox.Isolation.Wasm) and by itself, never by people.
+// What this program does: serve SOCKET CACHE, compile IN OUT, measure IMAGE SAMPLES, probe, version. Started by the server (Sandbox.Isolation.Wasm), by the bench and by itself, never by people.
 switch (args)
 {
     case ["serve", var socket, var cache]:
@@ -25,11 +25,14 @@ switch (args)
             return answer == 42 ? 0 : 1;
         }
 
+    case ["measure", var image, var samples] when int.TryParse(samples, out var count) && count is > 0 and <= 10_000:
+        return BareWasmtime.Measure(image, count);
+
     case ["version"]:
         Console.WriteLine(WasmEngine.Version);
         return 0;
 
     default:
-        Console.Error.WriteLine("usage: wasm-worker serve SOCKET CACHE | compile IN OUT | probe | version");
+        Console.Error.WriteLine("usage: wasm-worker serve SOCKET CACHE | compile IN OUT | measure IMAGE SAMPLES | probe | version");
         return 2;
 }

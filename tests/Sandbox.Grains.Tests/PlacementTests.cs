@@ -51,7 +51,7 @@ public sealed class PlacementTests
     {
         var trusted = new PlacementRequest { Template = "python", MemoryMiB = 512, Untrusted = false };
         Assert.Equal("gvisor", Choose(trusted with { Needs = new() { Network = true } }, Host("a", Oci, GVisor, Qemu)).Backend);
-        Assert.Equal("oci", Choose(trusted with { Needs = new() { Devices = [new("gpu")] } }, Host("a", Oci, GVisor, Qemu)).Backend);
+        Assert.Equal("oci", Choose(trusted with { Needs = new() { Devices = [new("gpu")] } }, Host("a", Oci, GVisor, Qemu) with { Devices = [Gpu("0000:01:00.0", "oci")] }).Backend);
         Assert.Equal("gvisor", Choose(trusted with { Needs = new() { MemorySnapshot = true } }, Host("a", Oci, GVisor)).Backend);
         Assert.Contains("saves no memory", Refused(trusted with { Needs = new() { MemorySnapshot = true } }, Host("a", Oci)), StringComparison.Ordinal);
         Assert.Contains("the session needs VirtualMachine", Refused(trusted with { Needs = new() { Boundary = IsolationBoundary.VirtualMachine } }, Host("a", Oci)), StringComparison.Ordinal);
@@ -81,6 +81,49 @@ public sealed class PlacementTests
         Assert.Contains("b: 192 MiB of its 8192 MiB are free", error.Message, StringComparison.Ordinal);
         Assert.Contains("c: silent for 60 s", error.Message, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void Of_hosts_that_would_do_one_with_a_free_device_is_taken_and_the_strongest_boundary_first()
+    {
+        var request = new PlacementRequest { Template = "python", MemoryMiB = 512, Untrusted = false, Needs = new() { Devices = [new("gpu")] } };
+        var vfio = Qemu with { Devices = true };
+        var busy = Host("a", vfio) with { Devices = [Gpu("0000:01:00.0", "qemu") with { State = "leased" }] };
+        var container = Host("b", Oci) with { Devices = [Gpu("0000:01:00.0", "oci")] };
+        var big = Host("c", vfio) with { Devices = [Gpu("0000:01:00.0", "qemu"), Gpu("0000:02:00.0", "qemu") with { Group = 2 }] };
+        var small = Host("d", vfio) with { Devices = [Gpu("0000:01:00.0", "qemu")] };
+
+        var placement = PlacementPolicy.Choose(request, [busy, container, big, small], Now);
+        Assert.Equal(("d", "qemu", "0000:01:00.0"), (placement.HostId, placement.Backend, Assert.Single(placement.Devices)));
+        Assert.Equal("c", PlacementPolicy.Choose(request with { Needs = new() { Devices = [new("10de", 2)] } }, [busy, container, big, small], Now).HostId);
+        Assert.Equal("b", PlacementPolicy.Choose(request, [busy, container], Now).HostId);
+        Assert.Equal("c", PlacementPolicy.Choose(request with { PreferredHost = "c" }, [busy, container, big, small], Now).HostId);
+    }
+
+    [Fact]
+    public void Devices_that_all_have_an_owner_are_worth_waiting_for_and_those_that_nobody_has_are_not()
+    {
+        var request = new PlacementRequest { Template = "python", MemoryMiB = 512, Untrusted = false, Needs = new() { Devices = [new("gpu")] } };
+        var vfio = Qemu with { Devices = true };
+        var busy = Host("a", vfio) with { Devices = [Gpu("0000:01:00.0", "qemu") with { State = "resetting" }] };
+        var none = Host("b", vfio);
+        var unreachable = Host("c", vfio) with { Devices = [Gpu("0000:01:00.0")] };
+        var silent = Host("d", vfio) with { Devices = [Gpu("0000:01:00.0", "qemu")], At = Now - TimeSpan.FromMinutes(1) };
+
+        Assert.Equal((SandboxErrorCode.ResourceExhausted, "No GPU is free. Looked at: a (has 1: 0 free, 0 leased, 1 to be reset); b (has none)."), RefusalOf(request, busy, none));
+        var (code, message) = RefusalOf(request, none, unreachable);
+        Assert.Equal(SandboxErrorCode.Unsupported, code);
+        Assert.Contains("c (has 1, none of which can be handed out: no IOMMU group", message, StringComparison.Ordinal);
+        Assert.Equal(SandboxErrorCode.ResourceExhausted, RefusalOf(request, none, silent).Code);
+        Assert.Equal(SandboxErrorCode.Unsupported, RefusalOf(request with { Needs = new() { Devices = [new("gpu"), new("npu")] } }, busy, none).Code);
+    }
+
+    private static (SandboxErrorCode Code, string Message) RefusalOf(PlacementRequest request, params HostReport[] hosts)
+    {
+        var error = Assert.Throws<SandboxException>(() => PlacementPolicy.Choose(request, hosts, Now));
+        return (error.Code, error.Message);
+    }
+
+    private static HostDeviceReport Gpu(string address, params string[] backends) => new() { Address = address, Kind = "gpu", Model = "10de:2684", State = "free", Group = 1, Backends = backends };
 
     private static Placement Choose(PlacementRequest request, HostReport host) => PlacementPolicy.Choose(request, [host], Now);
 

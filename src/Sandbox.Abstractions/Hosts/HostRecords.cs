@@ -39,6 +39,35 @@ public sealed record HostReport
 
     /// <summary>Kind of each template's image (<c>linux</c>, <c>wasm</c>): which backends can start it. One that is missing is <c>linux</c>.</summary>
     [Id(11)] public IReadOnlyDictionary<string, string> TemplateKinds { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>Devices (GPUs, NPUs) that it offers to sessions, in the order of their addresses.</summary>
+    [Id(20)] public IReadOnlyList<HostDeviceReport> Devices { get; init; } = [];
+}
+
+/// <summary>A device that a host offers to sessions.</summary>
+[GenerateSerializer, Alias("sandbox.host-device"), Immutable]
+public sealed record HostDeviceReport
+{
+    /// <summary>PCI address, as the kernel writes it: <c>0000:3b:00.0</c>.</summary>
+    [Id(0)] public required string Address { get; init; }
+
+    /// <summary><c>gpu</c> or <c>npu</c>.</summary>
+    [Id(1)] public required string Kind { get; init; }
+
+    /// <summary>PCI vendor and device in hexadecimal: <c>10de:2684</c>.</summary>
+    [Id(2)] public required string Model { get; init; }
+
+    /// <summary><c>free</c>, <c>leased</c>, <c>dirty</c> (to be reset) or <c>resetting</c>. Anything but free: no session gets it now.</summary>
+    [Id(3)] public required string State { get; init; }
+
+    /// <summary>What goes to one machine with it; <see langword="null"/>: it cannot be handed out at all.</summary>
+    [Id(4)] public int? Group { get; init; }
+
+    /// <summary>Backends of this host that can hand it to a machine.</summary>
+    [Id(5)] public IReadOnlyList<string> Backends { get; init; } = [];
+
+    /// <summary>Why its last reset failed, or <see langword="null"/>.</summary>
+    [Id(6)] public string? Problem { get; init; }
 }
 
 /// <summary>A backend on a host.</summary>
@@ -134,4 +163,8 @@ public sealed record PlacementRequest
 
 /// <summary>Where a session shall run.</summary>
 [GenerateSerializer, Alias("sandbox.placement"), Immutable]
-public sealed record Placement([property: Id(0)] string HostId, [property: Id(1)] string Backend, [property: Id(2)] string TemplateVersion);
+public sealed record Placement([property: Id(0)] string HostId, [property: Id(1)] string Backend, [property: Id(2)] string TemplateVersion)
+{
+    /// <summary>Addresses of the devices that were free there for it. The host itself chooses, when the machine starts.</summary>
+    [Id(20)] public IReadOnlyList<string> Devices { get; init; } = [];
+}

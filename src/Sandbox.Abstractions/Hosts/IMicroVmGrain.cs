@@ -121,6 +121,9 @@ public sealed record MicroVmStart
 
     /// <summary>What its traffic is held to.</summary>
     [Id(20)] public MicroVmEgress Egress { get; init; } = new() { Policy = EgressPolicy.Nothing };
+
+    /// <summary>Devices of the host that it gets to itself: acquired before it starts, reset when it is gone.</summary>
+    [Id(21)] public IReadOnlyList<DeviceNeed> Devices { get; init; } = [];
 }
 
 /// <summary>What a microVM is restored from.</summary>

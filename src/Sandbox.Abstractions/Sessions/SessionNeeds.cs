@@ -19,12 +19,14 @@ public sealed record SessionNeeds
     /// <summary>The least that must stand between its code and the host; unset: whatever <see cref="CreateSessionRequest.Untrusted"/> asks for.</summary>
     [Id(2)] public IsolationBoundary? Boundary { get; init; }
 
-    /// <summary>Devices of the host that it must have to itself. At most 16 in all.</summary>
+    /// <summary>
+    /// Devices of the host that it must have to itself. At most 16 in all. A session that has some is saved with its disk alone where its backend does that, and else not at all: the state inside of a device cannot be saved.
+    /// </summary>
     [Id(3)] public IReadOnlyList<DeviceNeed> Devices { get; init; } = [];
 }
 
 /// <summary>Devices of one kind.</summary>
-/// <param name="Kind">What it is: <c>gpu</c>, <c>npu</c>, or a PCI vendor and device in hexadecimal (<c>10de:2684</c>).</param>
+/// <param name="Kind">What it is: <c>gpu</c>, <c>npu</c>, a PCI vendor (<c>10de</c>), or vendor and device (<c>10de:2684</c>), in lower-case hexadecimal of four digits.</param>
 /// <param name="Count">How many, 1 to 16.</param>
 [GenerateSerializer, Alias("sandbox.device-need"), Immutable]
 public sealed record DeviceNeed([property: Id(0)] string Kind, [property: Id(1)] int Count = 1);

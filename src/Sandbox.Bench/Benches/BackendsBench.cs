@@ -96,6 +96,16 @@ internal sealed class BackendsBench : IBench
             notes.Add($"raw QEMU did not boot: {e.Message}");
         }
 
+        if (await RawWasmtime.MeasureAsync(samples, context, cancellationToken) is { } wasmtime)
+        {
+            rows.Add(new Row("bare: Wasmtime, store to first value", "ms", wasmtime.Cold));
+            rows.Add(new Row("bare: Wasmtime, one more script", "ms", wasmtime.More));
+        }
+        else
+        {
+            notes.Add($"raw Wasmtime was not measured: there is no image of WebAssembly in {context.ImageRoot} (sandbox image build wasm)");
+        }
+
         return exec;
     }
 

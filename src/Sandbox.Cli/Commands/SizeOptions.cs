@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using System.Text.Json.Nodes;
 using Sandbox.Cli.Terminal;
 
@@ -13,11 +14,18 @@ internal sealed class SizeOptions
     private readonly Option<int?> _cpus = new("--cpus") { Description = "Virtual CPUs", HelpName = "N" };
     private readonly Option<string?> _memory = new("--memory") { Description = "Memory: 512, 512M, 2G", HelpName = "SIZE" };
     private readonly Option<string?> _disk = new("--disk") { Description = "Writable disk: 512M, 4G", HelpName = "SIZE" };
+    private readonly Option<string[]> _devices = new("--device")
+    {
+        Description = "A device of the host for the session alone: gpu, npu, a PCI vendor (10de), or vendor and device (10de:2684); several with x2 behind it; repeatable",
+        HelpName = "KIND[xN]",
+        AllowMultipleArgumentsPerToken = false,
+    };
+
     private readonly Option<string[]> _env = new("--env", "-e") { Description = "Environment variable; repeatable", HelpName = "NAME=VALUE", AllowMultipleArgumentsPerToken = false };
 
     public void AddTo(Command command)
     {
-        foreach (var option in (Option[])[_template, _backend, _trusted, _cpus, _memory, _disk, _env])
+        foreach (var option in (Option[])[_template, _backend, _trusted, _cpus, _memory, _disk, _devices, _env])
         {
             command.Options.Add(option);
         }
@@ -51,6 +59,11 @@ internal sealed class SizeOptions
             body["vcpus"] = cpus;
         }
 
+        if (parsed.GetValue(_devices) is { Length: > 0 } devices)
+        {
+            body["needs"] = new JsonObject { ["devices"] = new JsonArray([.. devices.Select(Device)]) };
+        }
+
         Add(body, "memoryMiB", "--memory", parsed.GetValue(_memory));
         Add(body, "diskMiB", "--disk", parsed.GetValue(_disk));
         if (parsed.GetValue(_env) is { Length: > 0 } variables)
@@ -66,6 +79,16 @@ internal sealed class SizeOptions
         }
 
         return body;
+    }
+
+    /// <summary>A hexadecimal number has no x in it, so the last one begins the count. What a kind may be is the server's to say.</summary>
+    private static JsonNode Device(string text)
+    {
+        var x = text.LastIndexOf('x');
+        var count = 1;
+        return x != 0 && text.Length > 0 && (x < 0 || (int.TryParse(text[(x + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out count) && count > 0))
+            ? new JsonObject { ["kind"] = x < 0 ? text : text[..x], ["count"] = count }
+            : throw new UserException($"--device '{text}': write gpu, npu, 10de or 10de:2684, and for several of them gpux2", ExitCodes.Usage);
     }
 
     private static void Add(JsonObject body, string member, string option, string? text)

@@ -37,6 +37,7 @@ internal sealed class Diagnosis(ServerOptions options)
         findings.AddRange(await BackendAsync(probe, cancellationToken));
         findings.AddRange(await FirecrackerFindings.LookAsync(options, probe, cancellationToken));
         findings.AddRange(await WasmAsync(probe, cancellationToken));
+        findings.AddRange(DeviceFindings.Look(options.Devices));
         return findings;
     }
 

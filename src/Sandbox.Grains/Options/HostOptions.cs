@@ -68,6 +68,9 @@ public sealed class HostOptions
     /// <summary>What is taken of the files that executions make.</summary>
     public ArtifactOptions Artifacts { get; set; } = new();
 
+    /// <summary>Which of its devices the host offers to sessions.</summary>
+    public DeviceOptions Devices { get; set; } = new();
+
     internal int EffectiveMemoryMiB => MemoryMiB > 0 ? MemoryMiB : (int)Math.Min(int.MaxValue, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024) * 3 / 4);
 
     internal int EffectiveMaxMicroVms => MaxMicroVms > 0 ? MaxMicroVms : Math.Max(16, Environment.ProcessorCount * 8);

@@ -61,6 +61,11 @@ internal static class BackendMatch
             return $"backend {backend.Name} has no network, and the session needs one";
         }
 
-        return needs.Devices.Count > 0 && !backend.Devices ? $"backend {backend.Name} hands no devices to a session, and the session needs one" : null;
+        if (needs.Devices.Count > 0 && !backend.Devices)
+        {
+            return $"backend {backend.Name} hands no devices to a session, and the session needs one";
+        }
+
+        return needs is { Devices.Count: > 0, MemorySnapshot: true } ? $"backend {backend.Name} cannot save the memory of a session that has devices, and the session needs both" : null;
     }
 }

@@ -17,6 +17,7 @@ internal static class PlacementPolicy
         var reasons = new List<string>();
         var full = false;
         var hopeless = hosts.Count > 0;
+        var elsewhere = false;
         var fitting = new List<(HostReport Host, HostBackend Backend)>();
         foreach (var host in hosts.OrderBy(h => h.HostId, StringComparer.Ordinal))
         {
@@ -25,6 +26,7 @@ internal static class PlacementPolicy
                 reasons.Add($"{host.HostId}: {reason}");
                 full |= lacksRoom;
                 hopeless &= cannot;
+                elsewhere |= !cannot && DevicePlacement.CouldEver(request, host);
             }
             else
             {
@@ -38,6 +40,11 @@ internal static class PlacementPolicy
             throw new SandboxException(
                 hopeless ? SandboxErrorCode.Unsupported : full ? SandboxErrorCode.ResourceExhausted : SandboxErrorCode.Unavailable,
                 $"No host can take a session of template '{request.Template}' with {request.MemoryMiB} MiB ({looked}).");
+        }
+
+        if (request.Needs.Devices.Count > 0)
+        {
+            return DevicePlacement.Choose(request, fitting, elsewhere);
         }
 
         // The preferred host first, then the strongest boundary, then hardware virtualisation, then one with a warm machine, then the most free memory; ids break ties, so that the choice can be repeated.

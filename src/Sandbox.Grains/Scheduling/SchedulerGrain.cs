@@ -22,7 +22,7 @@ internal sealed class SchedulerGrain(IServiceProvider services) : Grain, ISchedu
 
         // Until the host's next report the choice itself is the best knowledge: without it a burst would all go to one host.
         var host = _hosts[placement.HostId];
-        _hosts[placement.HostId] = host with { MemoryLeasedMiB = host.MemoryLeasedMiB + request.MemoryMiB };
+        _hosts[placement.HostId] = host with { MemoryLeasedMiB = host.MemoryLeasedMiB + request.MemoryMiB, Devices = DevicePlacement.Without(host.Devices, placement.Devices) };
         return Task.FromResult(placement);
     }
 

@@ -322,5 +322,6 @@ internal sealed partial class SessionGrain
         Vcpus = d.Vcpus,
         MemoryMiB = d.MemoryMiB,
         DiskMiB = d.DiskMiB,
+        Devices = d.Needs.Devices,
     };
 }

@@ -254,7 +254,9 @@ internal sealed partial class SessionGrain
         {
             throw new SandboxException(
                 SandboxErrorCode.Unsupported,
-                $"Session '{Id}' cannot be saved: " + (_snapshots is null ? "the server has no snapshot store." : $"its backend '{d.Backend}' has no snapshots."));
+                $"Session '{Id}' cannot be saved: " + (_snapshots is null ? "the server has no snapshot store."
+                    : d.Needs.Devices.Count > 0 ? $"it has devices of its host, and backend '{d.Backend}' cannot save what is in them. Copy its files out, and end it when it is no longer needed."
+                    : $"its backend '{d.Backend}' has no snapshots."));
         }
     }
 

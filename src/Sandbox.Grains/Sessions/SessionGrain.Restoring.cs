@@ -170,8 +170,9 @@ internal sealed partial class SessionGrain
         {
             return await PlaceAsync(d, []);
         }
-        catch (Exception e) when (e is not SandboxException { Code: SandboxErrorCode.Unsupported })
+        catch (Exception e) when (e is not SandboxException { Code: SandboxErrorCode.Unsupported } && !(d.Needs.Devices.Count > 0 && e is SandboxException { Code: SandboxErrorCode.ResourceExhausted }))
         {
+            // Devices are had for as long as sessions live: a request for some that all have an owner is answered at once, and not by a session that fails.
             _logger.LogDebug(e, "No host for session {Session} yet", Id);
             return null;
         }

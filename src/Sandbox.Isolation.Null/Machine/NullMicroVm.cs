@@ -77,7 +77,7 @@ internal sealed class NullMicroVm : IMicroVm
                 machine._guest.Continue();
             }
 
-            var method = state is not null ? "restore" : diskExisted ? "boot" : "clone";
+            var method = state is not null ? "restore" : diskExisted || spec.Devices.Count > 0 ? "boot" : "clone";
             machine.StartReport = new MicroVmStartReport(method, "", 1, Stopwatch.GetElapsedTime(began));
             return machine;
         }

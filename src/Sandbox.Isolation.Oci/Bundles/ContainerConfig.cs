@@ -1,5 +1,7 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using Sandbox.Isolation.Devices;
+using Sandbox.Isolation.Devices.Cdi;
 
 namespace Sandbox.Isolation.Oci.Bundles;
 
@@ -30,7 +32,10 @@ internal static class ContainerConfig
     private static readonly string[] ReadOnly = ["/proc/sys"];
 
     /// <summary>The whole file.</summary>
-    public static string Write(ContainerSpec spec)
+    /// <param name="spec">What the container is.</param>
+    /// <param name="devices">Adds its devices.</param>
+    /// <exception cref="DeviceException">A device is not there, or wants what is not allowed.</exception>
+    public static string Write(ContainerSpec spec, CdiInjector devices)
     {
         string[] agent = ["/usr/lib/sandbox/agent", "--container", AgentUserId.ToString(CultureInfo.InvariantCulture)];
         if (spec.Gvisor)
@@ -64,6 +69,7 @@ internal static class ContainerConfig
             ["mounts"] = Mounts(spec),
             ["linux"] = Linux(spec),
         };
+        devices.Apply(config, spec.Devices);
         return config.ToJsonString();
     }
 

@@ -35,6 +35,9 @@ internal sealed record ContainerSpec
     /// <summary>The host can limit memory and swap together.</summary>
     public bool SwapLimit { get; init; }
 
+    /// <summary>Full names of the devices it gets (CDI).</summary>
+    public IReadOnlyList<string> Devices { get; init; } = [];
+
     /// <summary>The host can weigh the use of disks.</summary>
     public bool IoWeight { get; init; }
 }

@@ -15,7 +15,8 @@ namespace Sandbox.Isolation.Oci.Machine;
 /// <param name="Namespaces">The user namespaces of those.</param>
 /// <param name="Processors">The host's processors.</param>
 /// <param name="Roots">The images.</param>
+/// <param name="CdiDirectories">Where descriptions of devices are.</param>
 /// <param name="Logger">Where faults are told.</param>
 internal sealed record ContainerHost(
     string Name,
-    ContainerRuntime Runtime, string HostRoot, string Checkpoints, ContainerCgroups Cgroups, UserIds Ids, UserNamespaces Namespaces, Processors Processors, ImageRoots Roots, ILogger Logger);
+    ContainerRuntime Runtime, string HostRoot, string Checkpoints, ContainerCgroups Cgroups, UserIds Ids, UserNamespaces Namespaces, Processors Processors, ImageRoots Roots, IReadOnlyList<string> CdiDirectories, ILogger Logger);

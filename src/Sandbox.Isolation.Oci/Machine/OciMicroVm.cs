@@ -5,6 +5,8 @@ using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
+using Sandbox.Isolation.Devices.Cdi;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Oci.Bundles;
@@ -173,7 +175,7 @@ internal sealed partial class OciMicroVm : IMicroVm
     {
         var root = await _host.Roots.GetAsync(spec.ImageDirectory, cancellationToken);
         var owners = await _host.Namespaces.GetAsync(_ids.UserId, cancellationToken);
-        await File.WriteAllTextAsync(Path.Combine(_directory.Bundle, "config.json"), ContainerConfig.Write(Describe(spec)), cancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(_directory.Bundle, "config.json"), Configuration(spec), cancellationToken);
         await LoopDevice.WaitUntilFreeAsync(_diskPath, UnmountDeadline, cancellationToken);
         _diskBytes = new System.IO.FileInfo(_diskPath).Length;
         var runtime = _host.Runtime;
@@ -200,6 +202,24 @@ internal sealed partial class OciMicroVm : IMicroVm
         await ReseedAsync(spec.Hostname, Owner.SessionId, keepInterpreters: false, cancellationToken);
     }
 
+    /// <summary>The descriptions of devices are read anew each time: they are generated when a driver is loaded, and a stale one hands out what is another's by now.</summary>
+    private string Configuration(MicroVmSpec spec)
+    {
+        if (spec.Devices.Count > 0 && _host.Runtime.IsGvisor)
+        {
+            throw new IsolationException("gVisor's kernel drives no devices of the host");
+        }
+
+        try
+        {
+            return ContainerConfig.Write(Describe(spec), new CdiInjector(CdiRegistry.Read(spec.Devices.Count > 0 ? _host.CdiDirectories : [])) { MountNodes = true });
+        }
+        catch (DeviceException e)
+        {
+            throw new IsolationException(e.Message, e);
+        }
+    }
+
     private ContainerSpec Describe(MicroVmSpec spec) => new()
     {
         Root = ContainerLauncher.RootOf(_directory.DirectoryPath),
@@ -219,6 +239,7 @@ internal sealed partial class OciMicroVm : IMicroVm
         Gvisor = _host.Runtime.IsGvisor,
         SwapLimit = _host.Cgroups.HasSwapLimit,
         IoWeight = _host.Cgroups.HasIoWeight,
+        Devices = [.. spec.Devices.Select(d => d.CdiName ?? throw new DeviceException($"Device {d.Address} has no description for containers (CDI)."))],
     };
 
     private async Task<GuestConnection> ConnectGuestAsync(Stream stream, CancellationToken cancellationToken)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
 
 namespace Sandbox.Isolation.Qemu.Machine;
 
@@ -55,8 +56,13 @@ internal static class CommandLine
             "-chardev", $"socket,id=agent,path={directory.Agent},server=on,wait=off",
         ];
         string[] wait = incoming ? ["-S", "-incoming", "defer"] : [];
-        return [.. own, .. Machine(accelerator, spec.Vcpus, spec.MemoryMiB, tscKhz), .. wait];
+        var machine = Machine(accelerator, spec.Vcpus, spec.MemoryMiB, tscKhz);
+        return [.. own, .. spec.Devices.Count == 0 ? machine : WithDevices(machine, spec.Devices), .. wait];
     }
+
+    /// <summary>A machine of another kind: no golden snapshot has its fingerprint, and none is made of it.</summary>
+    private static IReadOnlyList<string> WithDevices(IReadOnlyList<string> machine, IReadOnlyList<MicroVmDevice> devices) =>
+        [.. machine.Select((a, i) => i > 0 && machine[i - 1] == "-machine" ? $"{a},{VfioArguments.MicrovmOption}" : a), .. VfioArguments.ForQemu(devices.Select(d => d.Address))];
 
     /// <summary>
     /// An emulated CPU cannot calibrate its clock reliably on a loaded host, so the guest is told the answer; under KVM it finds it by itself. Where every program lies at the same addresses, the emulator finds the code it

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
 
@@ -19,7 +20,8 @@ internal static partial class Launcher
         for procs in $SBX_CGROUPS; do echo $$ >"$procs"; done
         exec 3<"$SBX_KERNEL" 4<"$SBX_INITRAMFS" 5<"$SBX_ROOT" 6<>"$SBX_DISK"
         if [ -n "$SBX_MEMORY" ]; then exec 7<>"$SBX_MEMORY"; fi
-        unset SBX_CGROUPS SBX_KERNEL SBX_INITRAMFS SBX_ROOT SBX_DISK SBX_MEMORY
+        if [ -n "$SBX_LOCKED" ]; then ulimit -l "$SBX_LOCKED"; fi
+        unset SBX_CGROUPS SBX_KERNEL SBX_INITRAMFS SBX_ROOT SBX_DISK SBX_MEMORY SBX_LOCKED
         exec setsid "$@"
         """;
 
@@ -40,6 +42,9 @@ internal static partial class Launcher
     /// </summary>
     private static readonly Lazy<string?> KvmGroup = new(FindKvmGroup);
 
+    /// <summary>Pinned memory beside the guest's. Registers and page tables of a GPU need some tens of MiB.</summary>
+    private const int DeviceOverheadMiB = 512;
+
     public static async Task<Process> StartAsync(
         string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, QemuDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm, string disk, string memory)
     {
@@ -59,6 +64,9 @@ internal static partial class Launcher
         start.Environment["SBX_ROOT"] = Path.Combine(spec.ImageDirectory, image.Root);
         start.Environment["SBX_DISK"] = disk;
         start.Environment["SBX_MEMORY"] = memory;
+
+        // A device reaches the guest's memory without the kernel's help, which therefore pins all of it; in KiB, with some for what the device itself maps.
+        start.Environment["SBX_LOCKED"] = spec.Devices.Count > 0 ? ((spec.MemoryMiB + DeviceOverheadMiB) << 10).ToString(CultureInfo.InvariantCulture) : "";
         foreach (var argument in (string[])["-c", Script, "sandbox-vmm", .. Confine(userId, kvm), binary, .. arguments])
         {
             start.ArgumentList.Add(argument);
@@ -67,6 +75,11 @@ internal static partial class Launcher
         if (userId is { } uid && (ChangeOwner(directory.DirectoryPath, uid, uid) != 0))
         {
             throw new IsolationException($"Cannot give {directory.DirectoryPath} to user {uid}: {Marshal.GetLastPInvokeErrorMessage()}");
+        }
+
+        foreach (var group in userId is null ? [] : spec.Devices.Select(d => d.IommuGroup).Distinct())
+        {
+            VfioArguments.Give(group, userId!.Value);
         }
 
         return await Spawner.StartAsync(start);

@@ -27,7 +27,7 @@ internal sealed partial class QemuMicroVm
     {
         ArgumentNullException.ThrowIfNull(sink);
         ArgumentNullException.ThrowIfNull(whileStopped);
-        var facts = _origin.Facts ?? throw new NotSupportedException("This microVM cannot be saved.");
+        var facts = _origin.Facts ?? throw new NotSupportedException(_devices.Count > 0 ? $"MicroVM {Owner.VmId} has devices of the host ({string.Join(", ", _devices.Select(d => d.Address))}); what is in them cannot be saved." : "This microVM cannot be saved.");
         await _savingTurn.WaitAsync(cancellationToken);
         try
         {

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text.Json;
@@ -6,6 +7,7 @@ using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Qemu.Qmp;
@@ -29,6 +31,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
     private string? _guestSaid;
     private ProcessIdentity? _identity;
     private string _diskPath = "";
+    private IReadOnlyList<MicroVmDevice> _devices = [];
     private MachineOrigin _origin = new() { Facts = null };
     private Socket? _agentSocket;
     private bool _expected;
@@ -53,7 +56,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
     {
         var directory = new QemuDirectory(hostRoot, spec.Owner.VmId);
         directory.Create(spec.Owner);
-        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), logger) { _origin = origin };
+        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), logger) { _origin = origin, _devices = spec.Devices };
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(deadline);
         try
@@ -121,6 +124,12 @@ internal sealed partial class QemuMicroVm : IMicroVm
             _exited.TrySetResult(new MicroVmExit(true, "it was asked to stop"));
             await _cgroups.RemoveAsync(Owner.VmId);
             _directory.Remove();
+            foreach (var device in _devices)
+            {
+                // Before the number is the next machine's user.
+                VfioArguments.TakeBack("/dev", device.IommuGroup.ToString(CultureInfo.InvariantCulture));
+            }
+
             _user?.Dispose();
             _process?.Dispose();
         }

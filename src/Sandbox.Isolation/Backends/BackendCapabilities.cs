@@ -30,8 +30,11 @@ public sealed record BackendCapabilities
     /// <summary>Can give a machine a network interface.</summary>
     public bool Network { get; init; }
 
+    /// <summary>How it hands a host's device (a GPU) to a machine, if it does. A machine with devices is booted anew, and <see cref="MemorySnapshot"/> does not hold for it.</summary>
+    public DeviceHandover Handover { get; init; }
+
     /// <summary>Can hand a host's device (a GPU) to a machine.</summary>
-    public bool Devices { get; init; }
+    public bool Devices => Handover != DeviceHandover.None;
 
     /// <summary>Whether code that nobody trusts may run on it: whether something else than the host's own kernel takes the code's system calls.</summary>
     public bool TakesUntrusted => Boundary is TrustBoundary.VirtualMachine or TrustBoundary.UserSpaceKernel or TrustBoundary.WebAssembly;
@@ -54,4 +57,17 @@ public enum TrustBoundary
 
     /// <summary>A hypervisor or an emulator with a kernel of its own inside.</summary>
     VirtualMachine = 4,
+}
+
+/// <summary>How a device of the host gets into a machine.</summary>
+public enum DeviceHandover
+{
+    /// <summary>Not at all.</summary>
+    None = 0,
+
+    /// <summary>Taken from the host's driver and given whole to the machine, whose own kernel drives it (VFIO).</summary>
+    Vfio = 1,
+
+    /// <summary>Left with the host's driver, whose nodes and files a container gets (Container Device Interface).</summary>
+    Cdi = 2,
 }

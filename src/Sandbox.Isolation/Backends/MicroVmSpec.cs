@@ -1,3 +1,5 @@
+using Sandbox.Isolation.Devices;
+
 namespace Sandbox.Isolation.Backends;
 
 /// <summary>All a backend needs to start one microVM. Checked by the caller; a backend checks again what could hurt the host.</summary>
@@ -29,9 +31,18 @@ public sealed record MicroVmSpec
     /// <summary>Host name inside the guest.</summary>
     public required string Hostname { get; init; }
 
+    /// <summary>Devices of the host that it gets, acquired and made ready for it by the caller. Only for a backend with <see cref="BackendCapabilities.Devices"/>; such a machine is never cloned, and not restored with a memory.</summary>
+    public IReadOnlyList<MicroVmDevice> Devices { get; init; } = [];
+
     /// <summary>The saved machine to bring back, or <see langword="null"/> for a new one. A restore never falls back to a boot: it succeeds whole or fails.</summary>
     public MachineRestore? Restore { get; init; }
 }
+
+/// <summary>A device of the host for a machine.</summary>
+/// <param name="Address">Where it is; with <see cref="DeviceHandover.Vfio"/> it is bound to vfio-pci.</param>
+/// <param name="IommuGroup">Its group, whose file in <c>/dev/vfio</c> a monitor opens.</param>
+/// <param name="CdiName">Its full name in the Container Device Interface (<c>vendor.com/gpu=0</c>), with <see cref="DeviceHandover.Cdi"/>.</param>
+public sealed record MicroVmDevice(PciAddress Address, int IommuGroup, string? CdiName = null);
 
 /// <summary>A saved machine that is brought back.</summary>
 /// <param name="Source">Its bytes, verified by whoever reads them.</param>

@@ -4,7 +4,10 @@ namespace Sandbox.Isolation.Devices;
 /// Takes devices from their drivers and gives them to vfio-pci, back again, and resets them between tenants. Each step is written down before the next (<see cref="DeviceLeases"/>), so that whoever finds a device after a crash
 /// knows what is to be done.
 /// </summary>
-public sealed class DeviceBinding(SysfsTree sysfs, DeviceLeases leases)
+/// <param name="sysfs">The devices.</param>
+/// <param name="leases">Where it is written down.</param>
+/// <param name="devRoot">Where the kernel shows device nodes.</param>
+public sealed class DeviceBinding(SysfsTree sysfs, DeviceLeases leases, string devRoot = "/dev")
 {
     private const string Pci = "bus/pci/devices";
     private const string Vfio = "vfio-pci";
@@ -18,7 +21,7 @@ public sealed class DeviceBinding(SysfsTree sysfs, DeviceLeases leases)
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(owner);
         ArgumentNullException.ThrowIfNull(inventory);
-        if (!sysfs.Exists("bus/pci/drivers", Vfio, "bind"))
+        if (!HasVfio)
         {
             throw new DeviceException($"The kernel has no driver {Vfio} loaded; modprobe {Vfio}");
         }
@@ -29,7 +32,7 @@ public sealed class DeviceBinding(SysfsTree sysfs, DeviceLeases leases)
             throw new DeviceException($"Device {parent} has virtual functions: it stays with its driver while they exist.");
         }
 
-        await leases.RememberDriversAsync(device.Address, owner, members.ToDictionary(m => m.ToString(), m => sysfs.LinkName(Pci, m.ToString(), "driver") ?? ""), cancellationToken);
+        await leases.RememberDriversAsync(device.Address, owner, members.ToDictionary(m => m.ToString(), m => DriverOf(m.ToString())), cancellationToken);
         var done = new List<PciAddress>();
         try
         {
@@ -46,6 +49,23 @@ public sealed class DeviceBinding(SysfsTree sysfs, DeviceLeases leases)
         }
     }
 
+    /// <summary>Whether the kernel has the driver that machines get devices from.</summary>
+    public bool HasVfio => sysfs.Exists("bus/pci/drivers", Vfio, "bind");
+
+    /// <summary>Leaves a leased device with its driver, for a container that reaches it through that: all there is to be done is to write the driver down, which gets it back after the reset.</summary>
+    /// <exception cref="DeviceException">The owner does not have it, or it has no driver or one that serves no container.</exception>
+    public async Task LendAsync(HostDevice device, DeviceOwner owner, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(owner);
+        if (DriverOf(device.Address.ToString()) is not ({ Length: > 0 } and not Vfio and var driver))
+        {
+            throw new DeviceException($"Device {device.Address} has no driver of the host's that a container could use it through; load the driver of its maker.");
+        }
+
+        await leases.RememberDriversAsync(device.Address, owner, new Dictionary<string, string> { [device.Address.ToString()] = driver }, cancellationToken);
+    }
+
     /// <summary>
     /// Makes a dirty device fit for the next tenant: resets it and each of its group that was handed out with it, and gives them back to their drivers. Only if all of that succeeded it is free again; else it stays dirty, with the reason, and may
     /// be tried again.
@@ -54,12 +74,20 @@ public sealed class DeviceBinding(SysfsTree sysfs, DeviceLeases leases)
     /// <exception cref="DeviceException">It is not dirty.</exception>
     public async Task<DeviceLease> RecycleAsync(PciAddress address, CancellationToken cancellationToken)
     {
-        var lease = await leases.BeginResetAsync(address, cancellationToken);
+        var lease = await leases.BeginResetAsync(address, new Dictionary<string, string> { [address.ToString()] = DriverOf(address.ToString()) }, cancellationToken);
         List<string> problems = [];
-        foreach (var member in lease.Drivers.Count > 0 ? lease.Drivers.Keys : [address.ToString()])
+        foreach (var member in lease.Drivers.Keys)
         {
             try
             {
+                // The monitor's user must not keep a way to it, whoever gets that number next.
+                VfioArguments.TakeBack(devRoot, sysfs.LinkName(Pci, member, "iommu_group"));
+                if (DriverOf(member) is { Length: > 0 } driver && driver != Vfio)
+                {
+                    // A driver does not expect the state of its device to vanish, and must not read what a tenant left.
+                    sysfs.Write(member, Pci, member, "driver/unbind");
+                }
+
                 Reset(member);
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException or DeviceException)
@@ -75,6 +103,8 @@ public sealed class DeviceBinding(SysfsTree sysfs, DeviceLeases leases)
 
         return await leases.EndResetAsync(address, problems.Count > 0 ? string.Join("; ", problems) : null, CancellationToken.None);
     }
+
+    private string DriverOf(string device) => sysfs.LinkName(Pci, device, "driver") ?? "";
 
     private void Reset(string device)
     {

@@ -59,6 +59,7 @@ public sealed class DeviceInventory
             MaxVirtualFunctions = Whole(sysfs.ReadLine(Pci, name, "sriov_totalvfs")) ?? 0,
             MdevTypes = [.. sysfs.List(Pci, name, "mdev_supported_types").Select(t => ReadMdev(sysfs, name, t)).OfType<MdevType>()],
             ResetMethods = ResetMethods(sysfs, name),
+            IsBootDisplay = Whole(sysfs.ReadLine(Pci, name, "boot_vga")) == 1,
             NumaNode = Whole(sysfs.ReadLine(Pci, name, "numa_node")),
         };
     }

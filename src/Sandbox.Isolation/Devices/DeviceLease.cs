@@ -20,7 +20,8 @@ public enum DeviceState
 /// <param name="SessionId">The session.</param>
 /// <param name="Generation">Its fencing number.</param>
 /// <param name="VmId">The machine.</param>
-public sealed record DeviceOwner(string SessionId, long Generation, string VmId);
+/// <param name="HostId">The server that runs it, where several share a machine and its devices; empty where only one does.</param>
+public sealed record DeviceOwner(string SessionId, long Generation, string VmId, string HostId = "");
 
 /// <summary>What is written down of a device that has ever been leased.</summary>
 public sealed record DeviceLease

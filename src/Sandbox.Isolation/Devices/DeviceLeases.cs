@@ -26,6 +26,9 @@ public sealed partial class DeviceLeases
     /// <summary>All devices that were ever leased, in the order of their addresses. One whose file is damaged is left out here, and never leased.</summary>
     public IReadOnlyList<DeviceLease> List() => [.. Addresses().Select(Read).OfType<DeviceLease>().OrderBy(l => l.Address)];
 
+    /// <summary>Devices whose file is damaged: they count as taken until an operator has looked at it.</summary>
+    public IReadOnlyList<PciAddress> Unreadable => [.. Addresses().Where(a => Read(a) is null && File.Exists(PathOf(a))).Order()];
+
     /// <summary>Takes a device and all that cannot be kept apart from it.</summary>
     /// <param name="device">The device, as the inventory has it now.</param>
     /// <param name="owner">For whom. The same owner may ask again, and gets the same lease.</param>
@@ -90,13 +93,19 @@ public sealed partial class DeviceLeases
             : lease.State == DeviceState.Leased ? Write(lease with { State = DeviceState.Dirty, ChangedAt = _time.GetUtcNow() }) : lease;
     }
 
-    /// <summary>After a crash: devices of owners that are no more become dirty, and resets that were cut off begin anew. Returns those.</summary>
-    public async Task<IReadOnlyList<DeviceLease>> RecoverAsync(Func<DeviceOwner, bool> isLive, CancellationToken cancellationToken)
+    /// <summary>
+    /// After a crash: devices of owners that are no more become dirty, and resets that were cut off begin anew. Returns those. Only of owners on one host: whether another server's machines live, and whether it resets something right now, only
+    /// that server knows.
+    /// </summary>
+    /// <param name="hostId">The caller's host.</param>
+    /// <param name="isLive">Says whether an owner's machine may live.</param>
+    /// <param name="cancellationToken">Ends the wait for the turn.</param>
+    public async Task<IReadOnlyList<DeviceLease>> RecoverAsync(string hostId, Func<DeviceOwner, bool> isLive, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(isLive);
         using var turn = await TurnAsync(cancellationToken);
         List<DeviceLease> recovered = [];
-        foreach (var lease in List().Where(l => l.State == DeviceState.Resetting || (l.State == DeviceState.Leased && !isLive(l.Owner))))
+        foreach (var lease in List().Where(l => l.Owner.HostId == hostId && (l.State == DeviceState.Resetting || (l.State == DeviceState.Leased && !isLive(l.Owner)))))
         {
             recovered.Add(Write(lease with { State = DeviceState.Dirty, ChangedAt = _time.GetUtcNow() }));
         }
@@ -105,9 +114,12 @@ public sealed partial class DeviceLeases
     }
 
     /// <summary>A dirty device is about to be reset.</summary>
+    /// <param name="address">The device.</param>
+    /// <param name="drivers">Drivers that it has now and is to have again, where none were written down: its owner's machine was never started.</param>
+    /// <param name="cancellationToken">Ends the wait for the turn.</param>
     /// <exception cref="DeviceException">It is not dirty.</exception>
-    public Task<DeviceLease> BeginResetAsync(PciAddress address, CancellationToken cancellationToken) =>
-        ChangeAsync(address, null, DeviceState.Dirty, l => l with { State = DeviceState.Resetting }, cancellationToken);
+    public Task<DeviceLease> BeginResetAsync(PciAddress address, IReadOnlyDictionary<string, string> drivers, CancellationToken cancellationToken) =>
+        ChangeAsync(address, null, DeviceState.Dirty, l => l with { State = DeviceState.Resetting, Drivers = l.Drivers.Count > 0 ? l.Drivers : drivers }, cancellationToken);
 
     /// <summary>A reset has ended. Only one that succeeded makes a device free.</summary>
     /// <param name="address">The device.</param>

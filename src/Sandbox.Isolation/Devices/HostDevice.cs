@@ -57,6 +57,14 @@ public sealed record HostDevice
     /// <summary>How the kernel can reset it, best first (<c>flr</c>, <c>bus</c>, …). Empty: it cannot, and so it can never be freed after use.</summary>
     public IReadOnlyList<string> ResetMethods { get; init; } = [];
 
+    /// <summary>The firmware has shown its messages on it, and the host's console is likely to be there.</summary>
+    public bool IsBootDisplay { get; init; }
+
+    /// <summary>
+    /// Whether it can go to a machine and come back: what it could reach is bounded (an IOMMU group), it can be reset, and it is not divided into virtual functions, which would lose their parent.
+    /// </summary>
+    public bool CanBeHandedOut => IommuGroup is not null && ResetMethods.Count > 0 && VirtualFunctions.Count == 0;
+
     /// <summary>NUMA node, or <see langword="null"/> where it has none.</summary>
     public int? NumaNode { get; init; }
 

@@ -26,7 +26,7 @@ internal static class BackendsDocument
         ("golden snapshot", c => Yes(c.GoldenSnapshot)),
         ("warm pool", c => Yes(c.WarmPool)),
         ("network", c => Yes(c.Network)),
-        ("devices (GPU)", c => Yes(c.Devices)),
+        ("devices (GPU)", c => c.Handover switch { DeviceHandover.Vfio => "yes, by VFIO; not verified on hardware", DeviceHandover.Cdi => "yes, by CDI; not verified on hardware", _ => "no" }),
     ];
 
     private static readonly (string Key, string Name, string Unit)[] Figures =

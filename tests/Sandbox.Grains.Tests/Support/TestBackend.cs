@@ -15,7 +15,10 @@ internal sealed class TestBackend(string name = "test") : IIsolationBackend
     /// <summary>Whether it has golden snapshots, and so warm machines. May be changed while the host runs.</summary>
     public bool Warm { get; set; }
 
-    public BackendCapabilities Capabilities => new() { Boundary = TrustBoundary.VirtualMachine, GoldenSnapshot = Warm, WarmPool = Warm };
+    /// <summary>How it hands out devices.</summary>
+    public DeviceHandover Handover { get; init; }
+
+    public BackendCapabilities Capabilities => new() { Boundary = TrustBoundary.VirtualMachine, GoldenSnapshot = Warm, WarmPool = Warm, Handover = Handover };
 
     /// <summary>Machines alive now, by microVM id.</summary>
     public ConcurrentDictionary<string, TestMicroVm> Live { get; } = new();

@@ -9,6 +9,7 @@ using Sandbox.Abstractions;
 using Sandbox.Client;
 using Sandbox.Grains.Hosts.Runtime;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Null;
 using Sandbox.Snapshots;
@@ -26,6 +27,7 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
     private Action<HostOptions> _hosts = _ => { };
     private int _silos;
     private bool _null;
+    private Func<string, SysfsTree>? _devices;
 
     /// <summary>The clock of sessions and hosts (not of Orleans).</summary>
     public FakeTimeProvider Clock { get; } = new(DateTimeOffset.UtcNow);
@@ -41,6 +43,9 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
     /// <summary>Where live machines of the null backend hold their locks; a second one of a session is written down in <c>violations.log</c> there.</summary>
     public string LiveDirectory => Path.Combine(_root, "live");
 
+    /// <summary>Where the hosts write down who has which device: they are servers of one machine.</summary>
+    public string LeaseDirectory => Path.Combine(_root, "devices");
+
     /// <summary>Backends by host id.</summary>
     public Dictionary<string, TestBackend> Backends { get; } = new(StringComparer.Ordinal);
 
@@ -48,9 +53,9 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
 
     public IGrainFactory Grains => _cluster.Client;
 
-    public static async Task<SandboxTestCluster> StartAsync(int silos = 2, Action<SessionOptions>? sessions = null, Action<HostOptions>? hosts = null)
+    public static async Task<SandboxTestCluster> StartAsync(int silos = 2, Action<SessionOptions>? sessions = null, Action<HostOptions>? hosts = null, Func<string, SysfsTree>? devices = null)
     {
-        var cluster = new SandboxTestCluster { _silos = silos };
+        var cluster = new SandboxTestCluster { _silos = silos, _devices = devices };
         cluster._sessions = sessions ?? cluster._sessions;
         cluster._hosts = hosts ?? cluster._hosts;
         cluster.MakeImages();
@@ -58,10 +63,10 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
         return cluster;
     }
 
-    /// <summary>A cluster whose hosts have the null backend, which can save and restore, and a snapshot store.</summary>
-    public static async Task<SandboxTestCluster> StartNullAsync(int silos = 2, Action<SessionOptions>? sessions = null, Action<HostOptions>? hosts = null)
+    /// <summary>A cluster whose hosts have the null backend, which can save and restore, and a snapshot store; and devices, if it is said which.</summary>
+    public static async Task<SandboxTestCluster> StartNullAsync(int silos = 2, Action<SessionOptions>? sessions = null, Action<HostOptions>? hosts = null, Func<string, SysfsTree>? devices = null)
     {
-        var cluster = new SandboxTestCluster { _silos = silos, _null = true };
+        var cluster = new SandboxTestCluster { _silos = silos, _null = true, _devices = devices };
         cluster._sessions = sessions ?? cluster._sessions;
         cluster._hosts = hosts ?? (o => o.WarmPoolCeiling = 0);
         NullImages.Ensure(Path.Combine(cluster._root, "images"));
@@ -116,6 +121,11 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
         {
             var host = $"host-{(char)('a' + Interlocked.Increment(ref last))}";
             silo.Services.AddSingleton(BackendOf(host));
+            if (_devices is not null)
+            {
+                silo.Services.AddSingleton(_devices(host));
+            }
+
             if (_null)
             {
                 silo.Services.AddSingleton(s => new SnapshotStore(Blobs, new MasterKeyProvider(new byte[32]), TimeProvider.System, s.GetRequiredService<ILogger<SnapshotStore>>()));
@@ -135,6 +145,7 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
                     o.DataDirectory = DataOf(host);
                     o.ImageRoot = Path.Combine(_root, "images");
                     o.MemoryMiB = 8192;
+                    o.Devices = new DeviceOptions { Enabled = _devices is not null, LeaseDirectory = LeaseDirectory, DevRoot = _root, CdiDirectories = [] };
                     o.ReportPeriod = TimeSpan.FromMilliseconds(100);
                     _hosts(o);
                 },
@@ -157,12 +168,12 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
         {
             if (_null)
             {
-                return Nulls[host] = new NullBackend(new NullOptions { HostId = host, LiveDirectory = LiveDirectory }, NullLogger.Instance);
+                return Nulls[host] = new NullBackend(new NullOptions { HostId = host, LiveDirectory = LiveDirectory, Devices = _devices is not null }, NullLogger.Instance);
             }
 
             if (!Backends.TryGetValue(host, out var backend))
             {
-                Backends[host] = backend = new TestBackend();
+                Backends[host] = backend = new TestBackend { Handover = _devices is null ? DeviceHandover.None : DeviceHandover.Vfio };
             }
 
             return backend;

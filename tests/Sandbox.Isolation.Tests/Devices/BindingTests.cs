@@ -1,4 +1,5 @@
 using Sandbox.Isolation.Devices;
+using Sandbox.Isolation.TestSupport;
 using Xunit;
 
 namespace Sandbox.Isolation.Tests.Devices;
@@ -16,7 +17,7 @@ public sealed class BindingTests : IDisposable
     public BindingTests()
     {
         _leases = new DeviceLeases(_folder);
-        _binding = new DeviceBinding(_sysfs, _leases);
+        _binding = new DeviceBinding(_sysfs, _leases, _folder);
         _sysfs.Add("0000:00:01.0", 0x8086, 9, 0x060400, group: 1, driver: "pcieport");
         _sysfs.Add("0000:01:00.0", 0x10de, 1, 0x030000, group: 1, driver: "nvidia");
         _sysfs.Add("0000:01:00.1", 0x10de, 2, 0x040300, group: 1, driver: "snd_hda_intel");
@@ -83,6 +84,32 @@ public sealed class BindingTests : IDisposable
 
         Assert.Equal(DeviceState.Dirty, lease.State);
         Assert.Contains("0000:01:00.0 to nvidia: No such device", lease.Problem, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_device_lent_to_a_container_keeps_its_driver_until_it_is_reset()
+    {
+        var gpu = DeviceInventory.Read(_sysfs).Find(Gpu)!;
+        await _leases.AcquireAsync(gpu, Owner, Ct);
+        await _binding.LendAsync(gpu, Owner, Ct);
+        Assert.Empty(_sysfs.Written);
+
+        await _leases.ReleaseAsync(Gpu, Owner, Ct);
+        Assert.Equal(DeviceState.Free, (await _binding.RecycleAsync(Gpu, Ct)).State);
+
+        // Its driver does not look while the device forgets, and nothing else of the group was anybody's.
+        Assert.Equal(
+            ["bus/pci/devices/0000:01:00.0/driver/unbind: 0000:01:00.0", "bus/pci/devices/0000:01:00.0/reset: 1", "bus/pci/devices/0000:01:00.0/driver_override:", "bus/pci/drivers_probe: 0000:01:00.0"],
+            _sysfs.Written.Select(w => w.TrimEnd()));
+        Assert.Equal("nvidia", Drivers()[1]);
+    }
+
+    [Fact]
+    public async Task A_device_without_a_driver_of_the_hosts_is_lent_to_no_container()
+    {
+        await _leases.AcquireAsync(DeviceInventory.Read(_sysfs).Find(Gpu)!, Owner, Ct);
+        File.Delete(_sysfs.PathOf("bus/pci/devices/0000:01:00.0/driver"));
+        Assert.Contains("no driver of the host's", (await Assert.ThrowsAsync<DeviceException>(() => _binding.LendAsync(DeviceInventory.Read(_sysfs).Find(Gpu)!, Owner, Ct))).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using Sandbox.Isolation.Devices;
+using Sandbox.Isolation.TestSupport;
 using Xunit;
 
 namespace Sandbox.Isolation.Tests.Devices;

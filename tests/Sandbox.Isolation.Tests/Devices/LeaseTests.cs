@@ -1,4 +1,5 @@
 using Sandbox.Isolation.Devices;
+using Sandbox.Isolation.TestSupport;
 using Xunit;
 
 namespace Sandbox.Isolation.Tests.Devices;
@@ -8,6 +9,7 @@ public sealed class LeaseTests : IDisposable
 {
     private static readonly DeviceOwner Owner = new("ses_a", 3, "vm1");
     private static readonly DeviceOwner Other = new("ses_b", 1, "vm2");
+    private static readonly Dictionary<string, string> NoDrivers = [];
     private readonly FakeSysfs _sysfs = new();
     private readonly string _folder = Directory.CreateTempSubdirectory("leases-").FullName;
     private readonly DeviceLeases _leases;
@@ -59,15 +61,15 @@ public sealed class LeaseTests : IDisposable
     public async Task Only_a_reset_that_succeeded_makes_a_device_free()
     {
         var device = (await AcquireAsync("0000:01:00.0", Owner)).Address;
-        await Assert.ThrowsAsync<DeviceException>(() => _leases.BeginResetAsync(device, Ct));
+        await Assert.ThrowsAsync<DeviceException>(() => _leases.BeginResetAsync(device, NoDrivers, Ct));
         await Assert.ThrowsAsync<DeviceException>(() => _leases.EndResetAsync(device, null, Ct));
         await _leases.ReleaseAsync(device, Owner, Ct);
         Assert.Contains("waiting for a reset", await RefusalAsync("0000:01:00.0", Other), StringComparison.Ordinal);
-        await _leases.BeginResetAsync(device, Ct);
+        await _leases.BeginResetAsync(device, NoDrivers, Ct);
         Assert.Contains("being reset", await RefusalAsync("0000:01:00.0", Other), StringComparison.Ordinal);
         Assert.Equal(1, (await _leases.EndResetAsync(device, "no answer", Ct)).FailedResets);
         Assert.Contains("failed 1 times (no answer)", await RefusalAsync("0000:01:00.1", Other), StringComparison.Ordinal);
-        await _leases.BeginResetAsync(device, Ct);
+        await _leases.BeginResetAsync(device, NoDrivers, Ct);
         Assert.Equal((DeviceState.Free, 0, null), (await _leases.EndResetAsync(device, null, Ct)) is var l ? (l.State, l.FailedResets, l.Problem) : default);
         Assert.Equal(Other, (await AcquireAsync("0000:01:00.0", Other)).Owner);
     }
@@ -83,7 +85,7 @@ public sealed class LeaseTests : IDisposable
 
         // Also when it is free again: what the newer one had is remembered.
         await _leases.ReleaseAsync(device, Owner, Ct);
-        await _leases.BeginResetAsync(device, Ct);
+        await _leases.BeginResetAsync(device, NoDrivers, Ct);
         await _leases.EndResetAsync(device, null, Ct);
         Assert.Contains("taken over", await RefusalAsync("0000:01:00.0", older), StringComparison.Ordinal);
         await AcquireAsync("0000:01:00.0", Owner with { Generation = 4 });
@@ -96,15 +98,15 @@ public sealed class LeaseTests : IDisposable
         await AcquireAsync("0000:02:00.0", Other);
         var third = (await AcquireAsync("0000:81:00.1", Owner)).Address;
         await _leases.ReleaseAsync(third, Owner, Ct);
-        await _leases.BeginResetAsync(third, Ct);
+        await _leases.BeginResetAsync(third, NoDrivers, Ct);
         await File.WriteAllTextAsync(Path.Combine(_folder, "0000:02:00.0.json.partial"), "{", Ct);
 
         var successor = new DeviceLeases(_folder);
-        var recovered = await successor.RecoverAsync(o => o == Other, Ct);
+        var recovered = await successor.RecoverAsync("", o => o == Other, Ct);
 
         Assert.Equal(["0000:01:00.0", "0000:81:00.1"], recovered.Select(r => r.Address.ToString()));
         Assert.Equal([DeviceState.Dirty, DeviceState.Leased, DeviceState.Dirty], successor.List().Select(l => l.State));
-        Assert.Empty(await successor.RecoverAsync(o => o == Other, Ct));
+        Assert.Empty(await successor.RecoverAsync("", o => o == Other, Ct));
     }
 
     [Theory]

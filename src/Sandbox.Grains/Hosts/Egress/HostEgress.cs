@@ -4,6 +4,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
+using Sandbox.Egress;
 using Sandbox.Egress.Audit;
 using Sandbox.Egress.Dns;
 using Sandbox.Egress.Log;
@@ -28,7 +29,8 @@ internal sealed class HostEgress : IAsyncDisposable
     private readonly ILoggerFactory _loggers;
     private readonly Lazy<Task<ProxyHost>> _proxy;
     private readonly Lazy<DnsClientResolver> _upstream;
-    private readonly Lazy<IEgressAuditor?> _model;
+    private readonly Lazy<ModelAuditorOptions?> _model;
+    private readonly HttpClient _http = new(new SocketsHttpHandler { AllowAutoRedirect = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) });
     private readonly ConcurrentDictionary<string, Lazy<Task<Authority>>> _authorities = new(StringComparer.Ordinal);
 
     public HostEgress(HostOptions options, TenantSeal? seal, TimeProvider clock, ILoggerFactory loggers)
@@ -37,7 +39,8 @@ internal sealed class HostEgress : IAsyncDisposable
         Addresses = new PublicAddresses(options.Egress.AlsoPublic);
         _proxy = new Lazy<Task<ProxyHost>>(StartProxyAsync);
         _upstream = new Lazy<DnsClientResolver>(() => new DnsClientResolver(options.Egress.NameServers.Count > 0 ? options.Egress.NameServers : null));
-        _model = new Lazy<IEgressAuditor?>(MakeModel);
+        _model = new Lazy<ModelAuditorOptions?>(ReadModel);
+        Contexts = new ProxyContextFactory(Addresses, loggers.CreateLogger<ProxyContextFactory>());
     }
 
     /// <summary>What counts as public here.</summary>
@@ -45,7 +48,10 @@ internal sealed class HostEgress : IAsyncDisposable
 
     public IUpstreamResolver Upstream => _upstream.Value;
 
-    public IEgressAuditor? Model => _model.Value;
+    public ProxyContextFactory Contexts { get; }
+
+    /// <summary>A model judge of a session's own, with its budget; <see langword="null"/> where the operator has set up none.</summary>
+    public ModelAuditor? MakeModel() => _model.Value is { } options ? new ModelAuditor(_http, options, _clock) : null;
 
     public Task<ProxyHost> ProxyAsync() => _proxy.Value;
 
@@ -119,6 +125,8 @@ internal sealed class HostEgress : IAsyncDisposable
         {
             (await authority.Value).Own.Dispose();
         }
+
+        _http.Dispose();
     }
 
     private TenantSeal Seal => _seal ?? throw new SandboxException(SandboxErrorCode.Unsupported, "The server has no master key, so it can neither use secrets nor look into traffic.");
@@ -150,16 +158,18 @@ internal sealed class HostEgress : IAsyncDisposable
         return ProxyHost.StartAsync(new ProxyOptions { AlsoReachable = _options.Egress.AlsoPublic, UpstreamRoots = roots }, loggers: _loggers);
     }
 
-    private IEgressAuditor? MakeModel()
+    private ModelAuditorOptions? ReadModel()
     {
         var o = _options.Egress;
-        if (o.AuditorUrl.Length == 0)
-        {
-            return null;
-        }
-
-        var key = o.AuditorKeyFile.Length > 0 ? File.ReadAllText(o.AuditorKeyFile).Trim() : null;
-        return new ModelAuditor(new ModelAuditorOptions { BaseUrl = new Uri(o.AuditorUrl), Model = o.AuditorModel, ApiKey = key, Timeout = o.AuditorTimeout }, new HttpClient());
+        return o.AuditorUrl.Length == 0
+            ? null
+            : new ModelAuditorOptions
+            {
+                BaseUrl = new Uri(o.AuditorUrl),
+                Model = o.AuditorModel,
+                ApiKey = o.AuditorKeyFile.Length > 0 ? File.ReadAllText(o.AuditorKeyFile).Trim() : null,
+                Timeout = o.AuditorTimeout,
+            };
     }
 
     private sealed record Authority(TenantAuthority Own, LeafCertificates Certificates);

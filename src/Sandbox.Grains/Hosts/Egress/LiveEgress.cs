@@ -1,9 +1,12 @@
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
+using Sandbox.Egress;
+using Sandbox.Egress.Audit;
 using Sandbox.Egress.Dns;
 using Sandbox.Egress.Log;
 using Sandbox.Egress.Policy;
 using Sandbox.Egress.Proxy;
+using Sandbox.Egress.Proxy.Tls;
 using Sandbox.Isolation.Network;
 
 namespace Sandbox.Grains.Hosts.Egress;
@@ -18,6 +21,7 @@ internal sealed class LiveEgress : IAsyncDisposable
     private readonly IGuestNetwork _network;
     private readonly EgressLog _log;
     private readonly PinnedNames _names;
+    private readonly AuditMemory _memory;
     private readonly SessionDns _dns;
     private readonly SemaphoreSlim _turn = new(1, 1);
     private readonly ILogger _logger;
@@ -30,12 +34,13 @@ internal sealed class LiveEgress : IAsyncDisposable
     {
         (_host, _tenant, _sessionId, _network, _log, Present) = (host, tenant, sessionId, network, log, egress);
         _logger = loggers.CreateLogger<LiveEgress>();
-        var resolver = new NameResolver(host.Upstream, host.Addresses, clock);
-        _names = new PinnedNames(resolver, clock);
+        var names = SessionNames.Over(host.Upstream, host.Addresses, clock);
+        _names = names.Names;
+        _memory = new AuditMemory(model: host.MakeModel(), time: clock);
         _dns = new SessionDns(new SessionDnsParts
         {
             Decisions = decisions,
-            Resolver = resolver,
+            Resolver = names.Resolver,
             Names = _names,
             Log = log,
             Open = network.OpenAsync,
@@ -57,7 +62,7 @@ internal sealed class LiveEgress : IAsyncDisposable
         var live = new LiveEgress(host, tenant, sessionId, network, log, egress, decisions, clock, loggers);
         try
         {
-            var context = await live.ContextAsync(egress, decisions, cancellationToken);
+            var context = await live.ContextAsync(egress, cancellationToken);
             await network.ReplaceAsync(decisions.Ranges, [], cancellationToken);
             live._dns.Serve(network.BindDatagram(NetworkPlan.DnsPort), network.Listen(NetworkPlan.DnsPort));
             live._proxy = SessionProxy.Start(await host.ProxyAsync(), new GuestConnectionSource(network), context, await live.CertificatesAsync(egress, cancellationToken));
@@ -82,7 +87,7 @@ internal sealed class LiveEgress : IAsyncDisposable
             }
 
             var decisions = new CompiledPolicy(egress.Policy, _host.Addresses);
-            var context = await ContextAsync(egress, decisions, cancellationToken);
+            var context = await ContextAsync(egress, cancellationToken);
             _dns.Decisions = decisions;
             await _proxy!.UpdateAsync(context, await CertificatesAsync(egress, cancellationToken));
             await _network.ReplaceAsync(decisions.Ranges, _names.EndpointsUnder(decisions), cancellationToken);
@@ -134,20 +139,20 @@ internal sealed class LiveEgress : IAsyncDisposable
         }
     }
 
-    private async Task<ProxyContext> ContextAsync(MicroVmEgress egress, CompiledPolicy decisions, CancellationToken cancellationToken) => ProxyContextFactory.Create(
-        new EgressSettings
+    private async Task<ProxyContext> ContextAsync(MicroVmEgress egress, CancellationToken cancellationToken)
+    {
+        foreach (var decision in egress.Decisions)
         {
-            Tenant = _tenant,
-            SessionId = _sessionId,
-            Decisions = decisions,
-            Secrets = await _host.OpenSecretsAsync(_tenant, egress, cancellationToken),
-            Decided = egress.Decisions,
-            Model = _host.Model,
-            Names = _names,
-            Log = _log,
-        });
+            _memory.Owner.Remember(new OwnerDecision(decision.Host, decision.Method, decision.Path, decision.Allow));
+        }
 
-    private async Task<Sandbox.Egress.Proxy.Tls.LeafCertificates?> CertificatesAsync(MicroVmEgress egress, CancellationToken cancellationToken) =>
+        // A secret that was deleted since the policy was set is not there any more; what it stood for fails, and nothing else.
+        var secrets = await _host.OpenSecretsAsync(_tenant, egress, cancellationToken);
+        var policy = egress.Policy with { Secrets = [.. egress.Policy.Secrets.Where(n => secrets.Any(s => s.Name == n))] };
+        return _host.Contexts.Create(_tenant, _sessionId, new EgressSettings { Policy = policy, Secrets = secrets }, _names, _log, _memory);
+    }
+
+    private async Task<LeafCertificates?> CertificatesAsync(MicroVmEgress egress, CancellationToken cancellationToken) =>
         egress.Material is { } material ? await _host.CertificatesAsync(_tenant, material, cancellationToken) : null;
 
     /// <summary>What the firewall dropped since it was last asked goes into the log, by reason.</summary>

@@ -156,6 +156,8 @@ internal sealed partial class HostRuntime
 
     private const string DiskOnlyWarning = "a pause, checkpoint or fork of this session keeps its files only: its backend saves no memory, so whatever runs ends, and contexts begin anew";
 
+    private const string DeviceWarning = "handing devices to sessions was never verified on hardware: see docs/devices.md";
+
     private async Task<MicroVmStarted> BootAsync(LiveMicroVm machine, CancellationToken cancellationToken)
     {
         var start = machine.Start;
@@ -183,6 +185,7 @@ internal sealed partial class HostRuntime
             DiskMiB = start.DiskMiB,
             DiskPath = Path.Combine(directory, DiskName),
             Hostname = "sandbox-" + start.SessionId[^8..],
+            Devices = await _devices.AcquireAsync(machine.DeviceOwnerOn(HostId), start.Devices, backend, cancellationToken),
         };
         var diskExisted = start.Restore is null && File.Exists(spec.DiskPath);
         var restored = Restored.Nothing;
@@ -192,7 +195,7 @@ internal sealed partial class HostRuntime
         }
         else
         {
-            machine.Machine = (diskExisted ? null : await TryClaimAsync(machine, image, spec.DiskPath, spec.Hostname, cancellationToken))
+            machine.Machine = (diskExisted || start.Devices.Count > 0 ? null : await TryClaimAsync(machine, image, spec.DiskPath, spec.Hostname, cancellationToken))
                 ?? await StartNewAsync(backend, spec, cancellationToken);
 
             // What its session had suspended here has ended: the session went on without it.
@@ -208,10 +211,17 @@ internal sealed partial class HostRuntime
             Accelerator = report.Accelerator,
             Duration = report.Duration,
             DiskExisted = diskExisted,
-            Warnings = backend.Capabilities is { DiskSnapshot: true, MemorySnapshot: false } ? [.. verdict.Warnings, DiskOnlyWarning] : verdict.Warnings,
+            Warnings =
+            [
+                .. verdict.Warnings,
+                .. (string[])(backend.Capabilities is { DiskSnapshot: true, MemorySnapshot: false } ? [DiskOnlyWarning] : []),
+                .. (string[])(start.Devices.Count > 0 ? [DeviceWarning] : []),
+            ],
             Executions = restored.Executions,
             ImportedLogs = restored.ImportedLogs,
-            CanSave = backend.Capabilities.DiskSnapshot && _snapshots is not null,
+
+            // What is inside of a device cannot be saved, and so the memory that is full of it neither.
+            CanSave = backend.Capabilities.DiskSnapshot && _snapshots is not null && !(start.Devices.Count > 0 && backend.Capabilities.MemorySnapshot),
             DiskOnly = !backend.Capabilities.MemorySnapshot,
             Network = machine.Machine.Network is not null,
         };
@@ -235,7 +245,7 @@ internal sealed partial class HostRuntime
     private async Task WatchAsync(LiveMicroVm machine)
     {
         await ((Task)machine.Started).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ForceYielding);
-        var asked = true;
+        var (asked, removed) = (true, true);
         if (machine.Machine is { } vm)
         {
             var why = await WaitForEndAsync(machine, vm);
@@ -249,6 +259,7 @@ internal sealed partial class HostRuntime
             }
             catch (Exception e)
             {
+                removed = false;
                 _logger.LogError(e, "MicroVM {Vm} could not be removed whole; the reaper tries again", machine.VmId);
             }
 
@@ -268,12 +279,23 @@ internal sealed partial class HostRuntime
             machine.SetEnded("it was not started");
         }
 
+        if (removed && machine.Start.Devices.Count > 0)
+        {
+            await _devices.ReleaseAsync(machine.DeviceOwnerOn(HostId));
+        }
+
         lock (_gate)
         {
             _machines.Remove(machine);
         }
 
         Release(machine.SessionId, machine.Generation);
+        if (machine.Start.Devices.Count > 0)
+        {
+            // Whoever asks for them now must not be told that they are taken, only because the next report is some seconds away.
+            await ReportQuietlyAsync();
+        }
+
         if (!asked)
         {
             using (ExecutionContext.SuppressFlow())

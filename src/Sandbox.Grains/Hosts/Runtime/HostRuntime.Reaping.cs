@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
 
 namespace Sandbox.Grains.Hosts.Runtime;
 
@@ -20,6 +21,8 @@ internal sealed partial class HostRuntime
             }
         }
 
+        // Only now: what a leftover machine had may be reset once that is gone, and not before.
+        await _devices.RecoverAsync(IsLive, cancellationToken);
         ReapLeases();
         await ReapStaleMachinesAsync();
         await ReapDirectoriesAsync(cancellationToken);
@@ -36,6 +39,14 @@ internal sealed partial class HostRuntime
         {
             return (_machines.TryGet(owner.VmId, out var machine) && machine.Generation == owner.Generation)
                 || _machines.All.Any(m => m.ClaimedVmId == owner.VmId);
+        }
+    }
+
+    private bool IsLive(DeviceOwner owner)
+    {
+        lock (_gate)
+        {
+            return _machines.TryGet(owner.VmId, out var machine) && machine.Generation == owner.Generation;
         }
     }
 

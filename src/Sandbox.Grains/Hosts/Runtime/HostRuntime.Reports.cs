@@ -15,6 +15,7 @@ internal sealed partial class HostRuntime
     public HostReport Report()
     {
         var templates = Templates();
+        var devices = _devices.Report(_backends.Values);
         lock (_gate)
         {
             return new HostReport
@@ -30,6 +31,7 @@ internal sealed partial class HostRuntime
                 Templates = templates.ToDictionary(t => t.Template, t => t.Version, StringComparer.Ordinal),
                 TemplateKinds = templates.ToDictionary(t => t.Template, t => t.Kind, StringComparer.Ordinal),
                 Draining = _draining,
+                Devices = devices,
                 Warm = _pools.GroupBy(p => p.Key.Template, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Sum(p => p.Value.Ready), StringComparer.Ordinal),
             };
         }

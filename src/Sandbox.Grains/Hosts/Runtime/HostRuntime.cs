@@ -4,11 +4,13 @@ using Microsoft.Extensions.Options;
 using Orleans.Streams;
 using Sandbox.Abstractions;
 using Sandbox.Grains.Hosts.Artifacts;
+using Sandbox.Grains.Hosts.Devices;
 using Sandbox.Grains.Hosts.Egress;
 using Sandbox.Grains.Hosts.Leases;
 using Sandbox.Grains.Hosts.Snapshots;
 using Sandbox.Grains.Output;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
 using Sandbox.Isolation.Images;
 using Sandbox.Snapshots;
 using Sandbox.Snapshots.Artifacts;
@@ -34,6 +36,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
     private readonly ArtifactCollector _collector;
     private readonly SuspendedExecutions _suspended;
     private readonly HostEgress _egress;
+    private readonly HostDevices _devices;
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _starts;
     private readonly CancellationTokenSource _stopping = new();
@@ -65,6 +68,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         _suspended = new SuspendedExecutions(_options.SessionDirectory);
         _egress = new HostEgress(_options, services.GetService<TenantSeal>(), _clock, services.GetRequiredService<ILoggerFactory>());
         _starts = new SemaphoreSlim(_options.EffectiveConcurrentStarts);
+        _devices = new HostDevices(_options.Devices, HostId, services.GetService<SysfsTree>(), logger);
     }
 
     /// <summary>This host.</summary>
@@ -89,6 +93,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         _directoryLock?.Dispose();
         _starts.Dispose();
         _collector.Dispose();
+        _devices.Dispose();
         _stopping.Dispose();
     }
 

@@ -4,6 +4,7 @@ using Sandbox.Grains.Hosts.Connections;
 using Sandbox.Grains.Hosts.Egress;
 using Sandbox.Grains.Hosts.Executions;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Devices;
 
 namespace Sandbox.Grains.Hosts.Runtime;
 
@@ -23,6 +24,9 @@ internal sealed class LiveMicroVm(string vmId, MicroVmStart start)
     public string SessionId => start.SessionId;
 
     public long Generation => start.Generation;
+
+    /// <summary>Whose the devices are that it has.</summary>
+    public DeviceOwner DeviceOwnerOn(string hostId) => new(SessionId, Generation, vmId, hostId);
 
     /// <summary>Cancels the start, or tells the watcher to kill.</summary>
     public CancellationTokenSource Stopping { get; } = new();

@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Sandbox.Abstractions;
 using Sandbox.Egress.Policy;
+using Sandbox.Isolation.Devices;
 
 namespace Sandbox.Grains.Sessions.Validation;
 
@@ -64,9 +65,9 @@ internal static partial class SessionValidation
             throw SandboxException.Invalid("needs.boundary", "A boundary is one of 'hostKernel', 'webAssembly', 'userSpaceKernel', 'virtualMachine'.");
         }
 
-        if (needs.Devices is null || needs.Devices.Any(d => d is null || !DeviceKind().IsMatch(d.Kind ?? "")))
+        if (needs.Devices is null || needs.Devices.Any(d => d is null || DeviceRequest.TryParse(d.Kind) is null))
         {
-            throw SandboxException.Invalid("needs.devices", "A device is named by a kind ('gpu', 'npu') or by PCI vendor and device ('10de:2684').");
+            throw SandboxException.Invalid("needs.devices", "A device is named by a kind ('gpu', 'npu'), by a PCI vendor ('10de'), or by vendor and device ('10de:2684', lower-case hexadecimal).");
         }
 
         if (needs.Devices.Any(d => d.Count < 1) || needs.Devices.Sum(d => (long)d.Count) > MaxDevices)
@@ -190,7 +191,4 @@ internal static partial class SessionValidation
 
     [GeneratedRegex(@"\A[a-z][a-z0-9-]{0,39}\z")]
     private static partial Regex BackendName();
-
-    [GeneratedRegex(@"\A([a-z][a-z0-9-]{0,39}|[0-9a-f]{4}:[0-9a-f]{4})\z")]
-    private static partial Regex DeviceKind();
 }

@@ -13,6 +13,11 @@ public sealed class CdiInjector(CdiRegistry registry)
     /// <summary>Paths of programs that may be run as hooks. Empty by default.</summary>
     public IReadOnlySet<string> AllowedHooks { get; init; } = new HashSet<string>(StringComparer.Ordinal);
 
+    /// <summary>
+    /// The container has a user namespace of its own, in which no device node can be made: the host's are mounted in their places. Their owner and mode stay the host's, so a description's are not applied.
+    /// </summary>
+    public bool MountNodes { get; init; }
+
     /// <summary>Finds type and numbers of a device node of the host; another one in tests.</summary>
     public Func<string, DeviceNodeNumbers?> Stat { get; init; } = DeviceNodeNumbers.Of;
 
@@ -110,7 +115,21 @@ public sealed class CdiInjector(CdiRegistry registry)
         AddIf(entry, "fileMode", node.FileMode);
         AddIf(entry, "uid", node.Uid);
         AddIf(entry, "gid", node.Gid);
-        Array(linux, "devices").Add(entry);
+        if (MountNodes)
+        {
+            Array(config, "mounts").Add(new JsonObject
+            {
+                ["destination"] = node.Path,
+                ["type"] = "bind",
+                ["source"] = hostPath,
+                ["options"] = new JsonArray("bind", permissions.Contains('w', StringComparison.Ordinal) ? "rw" : "ro", "nosuid", "noexec"),
+            });
+        }
+        else
+        {
+            Array(linux, "devices").Add(entry);
+        }
+
         if (numbers.Type is "c" or "b" or "u")
         {
             Array(Object(linux, "resources"), "devices").Add(

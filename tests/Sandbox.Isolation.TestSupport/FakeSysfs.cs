@@ -1,9 +1,9 @@
 using Sandbox.Isolation.Devices;
 
-namespace Sandbox.Isolation.Tests.Devices;
+namespace Sandbox.Isolation.TestSupport;
 
 /// <summary>A sysfs in a folder, with as much of a kernel behind it as binding and resetting need.</summary>
-internal sealed class FakeSysfs : SysfsTree, IDisposable
+public sealed class FakeSysfs : SysfsTree, IDisposable
 {
     private readonly List<string> _written = [];
 
@@ -15,7 +15,16 @@ internal sealed class FakeSysfs : SysfsTree, IDisposable
     }
 
     /// <summary>What was written, as "path: text".</summary>
-    public IReadOnlyList<string> Written => _written;
+    public IReadOnlyList<string> Written
+    {
+        get
+        {
+            lock (_written)
+            {
+                return [.. _written];
+            }
+        }
+    }
 
     /// <summary>Called before a write takes effect; may throw.</summary>
     public Action<string>? OnWrite { get; set; }
@@ -75,28 +84,31 @@ internal sealed class FakeSysfs : SysfsTree, IDisposable
     {
         var path = string.Join('/', parts);
         OnWrite?.Invoke($"{path}: {text}");
-        _written.Add($"{path}: {text.Trim()}");
-        if (!path.EndsWith("driver/unbind", StringComparison.Ordinal) && !File.Exists(PathOf(path)))
+        lock (_written)
         {
-            throw new FileNotFoundException(path);
-        }
+            _written.Add($"{path}: {text.Trim()}");
+            if (!path.EndsWith("driver/unbind", StringComparison.Ordinal) && !File.Exists(PathOf(path)))
+            {
+                throw new FileNotFoundException(path);
+            }
 
-        if (path.EndsWith("driver/unbind", StringComparison.Ordinal))
-        {
-            Directory.Delete(PathOf(parts[0], text, "driver"));
-        }
-        else if (path.EndsWith("driver_override", StringComparison.Ordinal))
-        {
-            File.WriteAllText(PathOf(path), text);
-        }
-        else if (path.EndsWith("drivers_probe", StringComparison.Ordinal))
-        {
-            var wanted = ReadLine("bus/pci/devices", text, "driver_override");
-            SetDriver(text, wanted is { Length: > 0 } and not "(null)" ? wanted : Natural[text]);
-        }
-        else if (path.EndsWith("/reset", StringComparison.Ordinal) && Fragile.Contains(parts[1]))
-        {
-            Touch($"bus/pci/devices/{parts[1]}/vendor", "0xffff\n");
+            if (path.EndsWith("driver/unbind", StringComparison.Ordinal))
+            {
+                Directory.Delete(PathOf(parts[0], text, "driver"));
+            }
+            else if (path.EndsWith("driver_override", StringComparison.Ordinal))
+            {
+                File.WriteAllText(PathOf(path), text);
+            }
+            else if (path.EndsWith("drivers_probe", StringComparison.Ordinal))
+            {
+                var wanted = ReadLine("bus/pci/devices", text, "driver_override");
+                SetDriver(text, wanted is { Length: > 0 } and not "(null)" ? wanted : Natural[text]);
+            }
+            else if (path.EndsWith("/reset", StringComparison.Ordinal) && Fragile.Contains(parts[1]))
+            {
+                Touch($"bus/pci/devices/{parts[1]}/vendor", "0xffff\n");
+            }
         }
     }
 
