@@ -1,5 +1,6 @@
 using System.Net;
 using System.Security.Cryptography.X509Certificates;
+using Sandbox.Egress.Policy;
 
 namespace Sandbox.Egress.Proxy;
 
@@ -33,11 +34,11 @@ public sealed record ProxyOptions
     /// <summary>Roots that servers' certificates are accepted from besides the system's, for an operator's own registry and tests. Nothing else of the verification changes.</summary>
     public X509Certificate2Collection UpstreamRoots { get; init; } = [];
 
-    /// <summary>Whether an address may be reached at all, whatever a policy says.</summary>
+    /// <summary>Whether an address may be reached at all, whatever a policy says: it is public, and not the host's own.</summary>
     /// <param name="address">An address.</param>
     public bool MayReach(IPAddress address)
     {
         ArgumentNullException.ThrowIfNull(address);
-        return PublicAddresses.Contains(address) || AlsoReachable.Any(n => n.Contains(address));
+        return (PublicAddresses.Default.IsPublic(address) || AlsoReachable.Any(n => n.Contains(address))) && !OwnAddresses.Contains(address);
     }
 }

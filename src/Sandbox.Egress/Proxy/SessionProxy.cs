@@ -44,7 +44,7 @@ public sealed class SessionProxy : IAsyncDisposable
 
     internal ProxyHost Host { get; }
 
-    internal LeafCertificates? Certificates { get; }
+    internal LeafCertificates? Certificates { get; private set; }
 
     /// <summary>Made when the first request is sent on: most sessions have nothing looked into.</summary>
     internal UpstreamClient Upstream => _upstream.Value;
@@ -69,9 +69,13 @@ public sealed class SessionProxy : IAsyncDisposable
     /// ended are over.
     /// </summary>
     /// <param name="context">What to decide by.</param>
-    public async Task UpdateAsync(ProxyContext context)
+    /// <param name="certificates">Certificates of the tenant's authority, where it had none before; those it had stay.</param>
+    public async Task UpdateAsync(ProxyContext context, LeafCertificates? certificates = null)
     {
         ArgumentNullException.ThrowIfNull(context);
+
+        // Before the context: whoever sees that it must look inside finds what it needs for that.
+        Certificates ??= certificates;
         Interlocked.Exchange(ref _context, context);
         SetRates(context);
         var ended = _connections.Keys.Where(c => c.Reconsider(context)).Select(c => c.Completion).ToList();

@@ -4,6 +4,7 @@ using Sandbox.Egress.Log;
 using Sandbox.Egress.Policy;
 using Sandbox.Egress.Secrets;
 using Sandbox.Grains.Sessions.State;
+using Sandbox.Grains.Sessions.Validation;
 
 namespace Sandbox.Grains.Sessions;
 

@@ -6,7 +6,6 @@ using Sandbox.Egress.Policy;
 using Sandbox.Egress.Proxy.Tls;
 using Sandbox.Egress.Secrets;
 using Sandbox.Grains.Sessions.State;
-using Sandbox.Snapshots;
 using Sandbox.Snapshots.Keys;
 
 namespace Sandbox.Grains.Tenants;

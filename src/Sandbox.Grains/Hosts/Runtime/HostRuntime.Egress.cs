@@ -111,7 +111,7 @@ internal sealed partial class HostRuntime
     {
         try
         {
-            await guest.RequestAsync(new Request { TrustAuthority = new TrustAuthority { Pem = certificate } }, cancellationToken);
+            await guest.RequestAsync(new Sandbox.Guest.Protocol.Request { TrustAuthority = new TrustAuthority { Pem = certificate } }, cancellationToken);
         }
         catch (GuestException e)
         {
