@@ -16,10 +16,10 @@ export SANDBOX_DATA_DIRECTORY="${SANDBOX_DATA_DIRECTORY:-$ROOT/.sandbox}"
 # What a host needs to build the guest image and to run microVMs.
 HOST_PACKAGES=(
     qemu-system-x86 seabios mmdebstrap erofs-utils e2fsprogs busybox-static cpio zstd
-    clang lld zlib1g-dev util-linux ca-certificates
+    clang lld zlib1g-dev util-linux ca-certificates nftables iproute2
 )
 # What the tests need besides: real Redis, real PostgreSQL, the interpreters the guest agent drives.
-TEST_PACKAGES=(curl redis-server postgresql ipython3 python3-matplotlib runc crun)
+TEST_PACKAGES=(curl redis-server postgresql ipython3 python3 python3-matplotlib runc crun)
 
 say() { printf '==> %s\n' "$*" >&2; }
 

@@ -57,7 +57,7 @@ public sealed partial class QemuBackend
     }
 
     private string FingerprintOf(BackendVerdict verdict, string imageDirectory, TemplateSizes sizes) =>
-        GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes, _hostClock.TscKhz);
+        GoldenFingerprint.Of(verdict.Version, verdict.Accelerator, imageDirectory, sizes, _hostClock.TscKhz, HasNetwork);
 
     /// <summary>Under the maker's lock there is no snapshot yet, so what is started here is booted.</summary>
     private async Task SaveGoldenAsync(string imageDirectory, string fingerprint, TemplateSizes sizes, string directory, CancellationToken cancellationToken)

@@ -6,12 +6,13 @@ using Sandbox.Isolation.Disks;
 using Sandbox.Isolation.Golden;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Network;
 using Sandbox.Isolation.Qemu.Machine;
 
 namespace Sandbox.Isolation.Qemu;
 
 /// <summary>MicroVMs by QEMU: KVM where it works, emulation (TCG) where it does not, said aloud. See docs/qemu.md.</summary>
-public sealed partial class QemuBackend : IIsolationBackend
+public sealed partial class QemuBackend : IIsolationBackend, IAsyncDisposable
 {
     private const string TcgWarning =
         "microVMs run under emulation (TCG): it isolates functionally, but QEMU's developers do not treat it as a security boundary. Use a host with KVM for untrusted code in production.";
@@ -20,6 +21,7 @@ public sealed partial class QemuBackend : IIsolationBackend
     private readonly ILogger<QemuBackend> _logger;
     private readonly CgroupTree _cgroups;
     private readonly UserIds? _users;
+    private readonly GuestNetworkPool? _networks;
     private readonly DataDisk _disks;
     private readonly HostClock _hostClock;
     private readonly string _hostRoot;
@@ -36,6 +38,7 @@ public sealed partial class QemuBackend : IIsolationBackend
         _disks = new DataDisk(options.CacheDirectory);
         _hostClock = new HostClock(options.VerdictDirectory ?? options.CacheDirectory);
         _hostRoot = Path.Combine(options.RuntimeRoot, options.HostId);
+        _networks = options.Network is { } network ? new GuestNetworkPool(_hostRoot, GuestInterfaceKind.Tap, network, logger) : null;
         _golden = new GoldenStore(logger);
         _verdict = new Lazy<Task<BackendVerdict>>(() => ProbeOnceAsync(CancellationToken.None));
     }
@@ -44,8 +47,9 @@ public sealed partial class QemuBackend : IIsolationBackend
     public string Name => "qemu";
 
     /// <inheritdoc/>
-    public BackendCapabilities Capabilities { get; } = new()
+    public BackendCapabilities Capabilities => field ??= new()
     {
+        Network = HasNetwork,
         Boundary = TrustBoundary.VirtualMachine,
         MemorySnapshot = true,
         DiskSnapshot = true,
@@ -126,6 +130,11 @@ public sealed partial class QemuBackend : IIsolationBackend
             }
 
             var killed = await _cgroups.KillAsync(vmId, record?.Process);
+            if (record?.Network is { } network)
+            {
+                _networks?.Remove(network);
+            }
+
             directory.Remove();
             reaped.Add(new ReapedMicroVm(owner, killed ? "process, cgroup, directory" : "cgroup, directory"));
         }
@@ -136,8 +145,20 @@ public sealed partial class QemuBackend : IIsolationBackend
             reaped.Add(new ReapedMicroVm(new MicroVmOwner(vmId, "", 0), "cgroup"));
         }
 
+        // Those that were ready, and those of machines whose record was lost.
+        foreach (var network in _networks?.RemoveLeftovers() ?? [])
+        {
+            _logger.LogInformation("Removed network {Network}, which a process that has ended left", network);
+        }
+
         return reaped;
     }
+
+    /// <summary>Removes the networks that are kept ready. Machines are disposed by whoever has them.</summary>
+    public ValueTask DisposeAsync() => _networks?.DisposeAsync() ?? ValueTask.CompletedTask;
+
+    /// <summary>Every machine of a host that can have networks has one: what a saved machine fits is one thing or the other.</summary>
+    private bool HasNetwork => _networks is { Available: true };
 
     /// <summary>Machines that this backend itself holds, and that no lease names.</summary>
     private bool IsInternal(string vmId) => _starting.ContainsKey(vmId) || _saving.ContainsKey(vmId) || vmId == KvmProbe.OwnId;
@@ -151,9 +172,16 @@ public sealed partial class QemuBackend : IIsolationBackend
     private async Task<QemuMicroVm> StartOnceAsync(MicroVmSpec spec, string accelerator, MachineOrigin origin, TimeSpan deadline, CancellationToken cancellationToken)
     {
         _starting[spec.Owner.VmId] = true;
+        GuestNetwork? network = null;
         try
         {
-            return await QemuMicroVm.StartAsync(_options, spec, accelerator, _hostClock.TscKhz, _hostRoot, _cgroups, _users, origin, deadline, _logger, cancellationToken);
+            network = HasNetwork ? await _networks!.TakeAsync(cancellationToken) : null;
+            return await QemuMicroVm.StartAsync(_options, spec, accelerator, _hostClock.TscKhz, _hostRoot, _cgroups, _users, network, origin, deadline, _logger, cancellationToken);
+        }
+        catch when (network is not null)
+        {
+            await network.DisposeAsync();
+            throw;
         }
         finally
         {
@@ -178,6 +206,11 @@ public sealed partial class QemuBackend : IIsolationBackend
         if (_users is null)
         {
             warnings.Add("the server does not run as root: microVMs run as its own user and are not confined by user id or network namespace");
+        }
+
+        if (_networks is not null && await _networks.FindProblemAsync() is { } noNetwork)
+        {
+            warnings.Add(noNetwork);
         }
 
         var (kvm, reason) = _options.Accelerator == "tcg"

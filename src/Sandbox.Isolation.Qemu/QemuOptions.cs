@@ -1,3 +1,5 @@
+using Sandbox.Isolation.Network;
+
 namespace Sandbox.Isolation.Qemu;
 
 /// <summary>How this host runs QEMU.</summary>
@@ -35,6 +37,9 @@ public sealed record QemuOptions
 
     /// <summary>How long the probe lets a guest try to boot under KVM. A good one takes under a second.</summary>
     public TimeSpan KvmProbeDeadline { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How the machines' networks are made, where this host can make them; <see langword="null"/>: machines have none.</summary>
+    public GuestNetworkOptions? Network { get; init; } = new();
 
     /// <summary>First of the user ids that microVMs run as, each its own. Nobody else may use the range.</summary>
     public uint FirstUserId { get; init; } = 310_000;

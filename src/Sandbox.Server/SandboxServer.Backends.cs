@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Network;
 using Sandbox.Isolation.Null;
 using Sandbox.Isolation.Oci;
 using Sandbox.Isolation.Qemu;
@@ -26,6 +27,7 @@ public sealed partial class SandboxServer
                     RuntimeRoot = RuntimeRoot,
                     Accelerator = options.Accelerator,
                     ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
+                    Network = NetworkOf(options),
                 },
                 s.GetRequiredService<ILogger<QemuBackend>>()));
         }
@@ -67,6 +69,12 @@ public sealed partial class SandboxServer
                 s.GetRequiredService<ILogger<OciBackend>>()));
         }
     }
+
+    /// <summary>How machines' networks are made; the same ranges count as public for the firewall as for the proxy.</summary>
+    private static GuestNetworkOptions NetworkOf(ServerOptions options) => new()
+    {
+        NotPublic = [.. NotPublicRanges.Default.Where(n => !options.Egress.AlsoPublic.Contains(n))],
+    };
 
     /// <summary>Where backends keep what belongs to running machines: sockets, process records.</summary>
     private static string RuntimeRoot =>

@@ -1,12 +1,13 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.TestSupport;
 using Xunit;
 
 namespace Sandbox.Isolation.Qemu.Tests;
 
 /// <summary>A backend of its own for the tests, on the image that <c>./scripts/test</c> has built.</summary>
-public sealed class BackendFixture : IDisposable
+public sealed class BackendFixture : IAsyncDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("sandbox-qemu-").FullName;
     private int _next;
@@ -20,6 +21,7 @@ public sealed class BackendFixture : IDisposable
             HostId = "test-" + Guid.NewGuid().ToString("N")[..8],
             CacheDirectory = Path.Combine(_directory, "cache"),
             Accelerator = "tcg",
+            Network = DocumentationServers.Options,
         };
         Backend = new QemuBackend(Options, NullLogger<QemuBackend>.Instance);
     }
@@ -48,8 +50,9 @@ public sealed class BackendFixture : IDisposable
         };
     }
 
-    public void Dispose()
+    public async ValueTask DisposeAsync()
     {
+        await Backend.DisposeAsync();
         foreach (var golden in Goldens.Where(Directory.Exists))
         {
             Directory.Delete(golden, recursive: true);

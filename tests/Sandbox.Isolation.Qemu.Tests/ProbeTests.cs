@@ -9,7 +9,8 @@ public sealed class ProbeTests(BackendFixture fixture) : IClassFixture<BackendFi
     public async Task KVM_is_believed_only_after_a_guest_has_booted_under_it_and_the_verdict_is_kept()
     {
         var options = fixture.Options with { Accelerator = "auto", ProbeImage = () => fixture.Image };
-        var verdict = await new QemuBackend(options, NullLogger<QemuBackend>.Instance).ProbeAsync(TestContext.Current.CancellationToken);
+        await using var backend = new QemuBackend(options, NullLogger<QemuBackend>.Instance);
+        var verdict = await backend.ProbeAsync(TestContext.Current.CancellationToken);
 
         // Whatever this machine has: usable either way, the reason says how it was found out, and emulation is announced.
         Assert.True(verdict.Usable);
@@ -22,15 +23,19 @@ public sealed class ProbeTests(BackendFixture fixture) : IClassFixture<BackendFi
             Assert.True(File.Exists(Path.Combine(options.CacheDirectory, "kvm-verdict.json")));
         }
 
-        var again = await new QemuBackend(options, NullLogger<QemuBackend>.Instance).ProbeAsync(TestContext.Current.CancellationToken);
+        await using var another = new QemuBackend(options, NullLogger<QemuBackend>.Instance);
+        var again = await another.ProbeAsync(TestContext.Current.CancellationToken);
         Assert.Equal((verdict.Accelerator, verdict.Reason), (again.Accelerator, again.Reason));
+        await backend.DisposeAsync();
+        await another.DisposeAsync();
         Assert.Empty(Directory.GetDirectories(Path.Combine(options.RuntimeRoot, options.HostId)));
     }
 
     [Fact]
     public async Task A_missing_QEMU_is_said_with_what_to_install()
     {
-        var verdict = await new QemuBackend(fixture.Options with { Binary = "/nonexistent/qemu" }, NullLogger<QemuBackend>.Instance).ProbeAsync(TestContext.Current.CancellationToken);
+        await using var backend = new QemuBackend(fixture.Options with { Binary = "/nonexistent/qemu" }, NullLogger<QemuBackend>.Instance);
+        var verdict = await backend.ProbeAsync(TestContext.Current.CancellationToken);
 
         Assert.False(verdict.Usable);
         Assert.Contains("apt-get install", verdict.Reason, StringComparison.Ordinal);

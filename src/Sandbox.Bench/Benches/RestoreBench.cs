@@ -30,7 +30,7 @@ internal sealed class RestoreBench : IBench
     public async Task<BenchResult> RunAsync(BenchContext context, CancellationToken cancellationToken)
     {
         var samples = context.SamplesOr(15);
-        using var own = new OwnBackend(context);
+        await using var own = new OwnBackend(context);
         await using var recipe = await RawRecipe.TakeAsync(own, cancellationToken);
         var store = new SnapshotStore(
             new FileBlobStore(Path.Combine(own.Directory, "snapshots")), new MasterKeyProvider(RandomNumberGenerator.GetBytes(IKeyProvider.KeyBytes)), TimeProvider.System, NullLogger<SnapshotStore>.Instance);

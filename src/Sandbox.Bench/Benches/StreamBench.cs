@@ -35,7 +35,7 @@ internal sealed class StreamBench : IBench
         var rounds = context.SamplesOr(5);
         var flood = context.Full ? FullFlood : ShortFlood;
         var clock = new StampingClock();
-        using var own = new OwnBackend(context);
+        await using var own = new OwnBackend(context);
         await own.GoldenAsync(cancellationToken);
         await using var server = await PrivateServer.StartAsync(context, new Dictionary<string, string> { ["warmPool"] = "0" }, clock.AddTo, cancellationToken);
         await using var machine = await own.Backend.StartAsync(own.Spec(), cancellationToken);

@@ -23,7 +23,7 @@ internal sealed class WarmBench : IBench
     {
         var samples = context.SamplesOr(30);
         using var profile = context.Profile ? new CallProfile() : null;
-        using var own = new OwnBackend(context);
+        await using var own = new OwnBackend(context);
         await using var recipe = await RawRecipe.TakeAsync(own, cancellationToken);
         await using var server = await PrivateServer.StartAsync(context, new Dictionary<string, string> { ["warmPool"] = "2" }, profile is null ? null : profile.AddTo, cancellationToken);
         var raw = new List<TimeSpan>();

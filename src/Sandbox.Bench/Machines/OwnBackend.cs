@@ -8,7 +8,7 @@ using Sandbox.Isolation.Qemu;
 namespace Sandbox.Bench.Machines;
 
 /// <summary>A QEMU backend of the bench's own, beside the server's: machines without sessions. Machines are disposed by whoever starts them.</summary>
-internal sealed class OwnBackend : IDisposable
+internal sealed class OwnBackend : IAsyncDisposable
 {
     private readonly string _hostId = "bench-" + Guid.NewGuid().ToString("N")[..8];
     private int _next;
@@ -64,8 +64,9 @@ internal sealed class OwnBackend : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
+    public async ValueTask DisposeAsync()
     {
+        await Backend.DisposeAsync();
         System.IO.Directory.Delete(Directory, recursive: true);
         Runtime.RemoveIfEmpty();
     }

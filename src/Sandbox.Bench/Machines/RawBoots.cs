@@ -11,7 +11,7 @@ internal static class RawBoots
     /// <exception cref="BenchException">Two hung; with the console's last lines.</exception>
     public static async Task<Distribution> MeasureAsync(BenchContext context, CancellationToken cancellationToken)
     {
-        using var own = new OwnBackend(context);
+        await using var own = new OwnBackend(context);
         await using var recipe = await RawRecipe.TakeAsync(own, cancellationToken);
         var times = new List<TimeSpan>();
         for (var (done, hung) = (0, 0); done < 3;)

@@ -74,7 +74,7 @@ internal static class ImageCommand
     /// <summary>A machine that cannot run microVMs can still build images: then the snapshot is made by the host that uses the image.</summary>
     private static async Task BuildGoldenAsync(Say say, BuildResult result, string? images, CancellationToken cancellationToken)
     {
-        var backend = LocalBackend.Create(Settings() with { ImageRoot = Store(images).Root }, "image");
+        await using var backend = LocalBackend.Create(Settings() with { ImageRoot = Store(images).Root }, "image");
         try
         {
             if (await backend.FindGoldenAsync(result.Directory, result.Image.Sizes, cancellationToken) is { } known)

@@ -129,12 +129,17 @@ internal sealed class Diagnosis(ServerOptions options)
             return [new Finding("isolation", "qemu", Verdict.Fact, $"{kvm}; not tried (--no-probe)")];
         }
 
-        var backend = LocalBackend.Create(options, "doctor");
+        await using var backend = LocalBackend.Create(options, "doctor");
         var verdict = await backend.ProbeAsync(cancellationToken);
         var findings = new List<Finding>
         {
             new("isolation", "qemu", verdict.Usable ? Verdict.Good : Verdict.Bad, $"{verdict.Accelerator} {verdict.Version}: {verdict.Reason} ({kvm})", verdict.Usable ? null : "see the tools and images above"),
         };
+        if (backend.Capabilities.Network)
+        {
+            findings.Add(new Finding("isolation", "network", Verdict.Good, "a microVM's network could be made: a namespace of its own, behind nftables"));
+        }
+
         findings.AddRange(verdict.Warnings.Select(w => new Finding("isolation", verdict.Accelerator.Length > 0 ? verdict.Accelerator : "qemu", Verdict.Warning, w)));
         findings.AddRange(await ContainersAsync("oci", OciTier.HostKernel, cancellationToken));
         findings.AddRange(await ContainersAsync("gvisor", OciTier.Gvisor, cancellationToken));

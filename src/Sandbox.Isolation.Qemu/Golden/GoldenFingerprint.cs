@@ -14,9 +14,9 @@ namespace Sandbox.Isolation.Qemu.Golden;
 internal static class GoldenFingerprint
 {
     /// <summary>Raised when what is warmed, or how a machine is saved, changes.</summary>
-    private const int Format = 2;
+    private const int Format = 3;
 
-    public static string Of(string qemuVersion, string accelerator, string imageDirectory, TemplateSizes sizes, long tscKhz)
+    public static string Of(string qemuVersion, string accelerator, string imageDirectory, TemplateSizes sizes, long tscKhz, bool network)
     {
         var image = TemplateImage.Load(imageDirectory);
         var text = new StringBuilder()
@@ -28,7 +28,7 @@ internal static class GoldenFingerprint
 
         // Equal machines measure their clocks a little differently; a part in a thousand is no other machine.
         var rate = accelerator == "tcg" ? (long)Math.Round(Math.Log(tscKhz) * 1000) : 0;
-        text.AppendJoin('\n', CommandLine.Machine(accelerator, sizes.Vcpus, sizes.MemoryMiB, tscKhz: 0)).Append(CultureInfo.InvariantCulture, $"\nclock {rate}\n").Append(HostProcessor.Description);
+        text.AppendJoin('\n', CommandLine.Machine(accelerator, sizes.Vcpus, sizes.MemoryMiB, tscKhz: 0, network)).Append(CultureInfo.InvariantCulture, $"\nclock {rate}\n").Append(HostProcessor.Description);
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())).AsSpan(0, 8));
     }
 }

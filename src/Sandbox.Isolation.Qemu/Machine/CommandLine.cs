@@ -1,6 +1,7 @@
 using System.Globalization;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Devices;
+using Sandbox.Isolation.Network;
 
 namespace Sandbox.Isolation.Qemu.Machine;
 
@@ -17,7 +18,7 @@ internal static class CommandLine
     public const string PortName = "sandbox.agent";
 
     /// <summary>Everything that a saved machine depends on, and that must be the same where it is restored.</summary>
-    public static IReadOnlyList<string> Machine(string accelerator, int vcpus, int memoryMiB, long tscKhz)
+    public static IReadOnlyList<string> Machine(string accelerator, int vcpus, int memoryMiB, long tscKhz, bool network)
     {
         var tcg = accelerator == "tcg";
         return
@@ -41,11 +42,23 @@ internal static class CommandLine
             "-device", "virtio-serial-device",
             "-device", $"virtserialport,chardev=agent,name={PortName}",
             "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng,max-bytes=1024,period=1000",
+            .. network ? Network : [],
         ];
     }
 
+    /// <summary>
+    /// The tap is there already and belongs to the VMM's user. What one kernel offers and another does not (UFO) is off, so that a saved machine finds the same device everywhere; nobody is told of a machine that came back,
+    /// because nobody is there but us.
+    /// </summary>
+    private static string[] Network { get; } =
+    [
+        "-global", "migration.announce-rounds=0",
+        "-netdev", $"tap,id=net,ifname={NetworkPlan.InterfaceName},script=no,downscript=no,vhost=off",
+        "-device", $"virtio-net-device,netdev=net,mac={NetworkPlan.GuestMac},guest_announce=off,guest_ufo=off,host_ufo=off",
+    ];
+
     /// <summary>All of it, for one microVM. Its memory is its own, or a private view of what several share; it boots, or waits stopped for the state of its devices.</summary>
-    public static IReadOnlyList<string> Build(MicroVmSpec spec, QemuDirectory directory, string accelerator, long tscKhz, bool clone, bool incoming)
+    public static IReadOnlyList<string> Build(MicroVmSpec spec, QemuDirectory directory, string accelerator, long tscKhz, bool network, bool clone, bool incoming)
     {
         var size = string.Create(CultureInfo.InvariantCulture, $"size={spec.MemoryMiB}M");
         string[] own =
@@ -56,7 +69,7 @@ internal static class CommandLine
             "-chardev", $"socket,id=agent,path={directory.Agent},server=on,wait=off",
         ];
         string[] wait = incoming ? ["-S", "-incoming", "defer"] : [];
-        var machine = Machine(accelerator, spec.Vcpus, spec.MemoryMiB, tscKhz);
+        var machine = Machine(accelerator, spec.Vcpus, spec.MemoryMiB, tscKhz, network);
         return [.. own, .. spec.Devices.Count == 0 ? machine : WithDevices(machine, spec.Devices), .. wait];
     }
 

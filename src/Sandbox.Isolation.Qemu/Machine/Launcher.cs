@@ -10,7 +10,7 @@ namespace Sandbox.Isolation.Qemu.Machine;
 
 /// <summary>
 /// Starts QEMU: a shell joins the cgroups (so that limits hold from the first instruction), opens the files that the unprivileged process could not
-/// open itself, and becomes, in turn, setsid (a Ctrl-C at the terminal of this program is not for its machines), unshare (no network), setpriv (no privileges, dies with us) and QEMU. It is one process all along.
+/// open itself, and becomes, in turn, setsid (a Ctrl-C at the terminal of this program is not for its machines), nsenter (the machine's network; where it has none, unshare: none at all), unshare, setpriv (no privileges, dies with us) and QEMU. It is one process all along.
 /// </summary>
 internal static partial class Launcher
 {
@@ -25,16 +25,27 @@ internal static partial class Launcher
         exec setsid "$@"
         """;
 
-    /// <summary>$0 is the user id. Only this process tree sees the mounts; /mnt is but a place to put the node.</summary>
-    private const string OwnKvm =
+    /// <summary>$0 is the user id, $1 the devices. Only this process tree sees the mounts; /mnt is but a place to put the nodes.</summary>
+    private const string OwnDevices =
         """
         set -e
         mount -t tmpfs -o mode=755,size=64k,nosuid,noexec sandbox /mnt
-        mknod -m 600 /mnt/kvm c 10 232
-        chown "$0" /mnt/kvm
-        mount --bind /mnt/kvm /dev/kvm
+        for device in $1; do
+            case $device in
+                kvm) place=/dev/kvm minor=232 ;;
+                tun) place=/dev/net/tun minor=200 ;;
+            esac
+            mknod -m 600 /mnt/$device c 10 $minor
+            chown "$0" /mnt/$device
+            mount --bind /mnt/$device $place
+        done
+        shift
         exec "$@"
         """;
+
+    /// <summary>Where udev runs, everybody may open it: what can be done with it is the namespace's business. Where it does not, it is root's alone, and the process gets a node of its own.</summary>
+    private static readonly Lazy<bool> TunIsOpen = new(() =>
+        File.Exists("/dev/net/tun") && File.GetUnixFileMode("/dev/net/tun").HasFlag(UnixFileMode.OtherRead | UnixFileMode.OtherWrite));
 
     /// <summary>
     /// Group of /dev/kvm: usually one of its own, which is then all the process keeps. Where the device is root's alone (0), the process gets a node
@@ -46,7 +57,7 @@ internal static partial class Launcher
     private const int DeviceOverheadMiB = 512;
 
     public static async Task<Process> StartAsync(
-        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, QemuDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm, string disk, string memory)
+        string binary, IReadOnlyList<string> arguments, MicroVmSpec spec, QemuDirectory directory, IReadOnlyList<string> cgroupProcs, uint? userId, bool kvm, string? network, string disk, string memory)
     {
         var image = TemplateImage.Load(spec.ImageDirectory);
         var start = new ProcessStartInfo("/bin/sh")
@@ -67,7 +78,7 @@ internal static partial class Launcher
 
         // A device reaches the guest's memory without the kernel's help, which therefore pins all of it; in KiB, with some for what the device itself maps.
         start.Environment["SBX_LOCKED"] = spec.Devices.Count > 0 ? ((spec.MemoryMiB + DeviceOverheadMiB) << 10).ToString(CultureInfo.InvariantCulture) : "";
-        foreach (var argument in (string[])["-c", Script, "sandbox-vmm", .. Confine(userId, kvm), binary, .. arguments])
+        foreach (var argument in (string[])["-c", Script, "sandbox-vmm", .. Confine(userId, kvm, network), binary, .. arguments])
         {
             start.ArgumentList.Add(argument);
         }
@@ -85,7 +96,7 @@ internal static partial class Launcher
         return await Spawner.StartAsync(start);
     }
 
-    private static List<string> Confine(uint? userId, bool kvm)
+    private static List<string> Confine(uint? userId, bool kvm, string? network)
     {
         if (userId is not { } uid)
         {
@@ -96,11 +107,13 @@ internal static partial class Launcher
 
         // A machine that is emulated has no business with the device.
         var group = kvm ? KvmGroup.Value : null;
-        string[] own = group == "0" ? ["--mount", "--net", "--ipc", "--uts", "--", "/bin/sh", "-c", OwnKvm, id] : ["--net", "--ipc", "--uts", "--"];
+        string[] devices = [.. group == "0" ? ["kvm"] : (string[])[], .. network is null || TunIsOpen.Value ? (string[])[] : ["tun"]];
+        string[] enter = network is null ? ["unshare", "--net"] : ["nsenter", "--net=" + network, "--", "unshare"];
+        string[] own = devices.Length > 0 ? ["--mount", "--ipc", "--uts", "--", "/bin/sh", "-c", OwnDevices, id, string.Join(' ', devices)] : ["--ipc", "--uts", "--"];
         string[] groups = group is null or "0" ? ["--clear-groups"] : ["--groups", group];
         return
         [
-            "unshare", .. own,
+            .. enter, .. own,
             "setpriv", "--reuid", id, "--regid", id, .. groups, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL", "--",
         ];
     }

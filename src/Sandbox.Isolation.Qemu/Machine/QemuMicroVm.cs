@@ -10,6 +10,7 @@ using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Devices;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Hosting;
+using Sandbox.Isolation.Network;
 using Sandbox.Isolation.Qemu.Qmp;
 
 namespace Sandbox.Isolation.Qemu.Machine;
@@ -20,6 +21,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
     private readonly QemuDirectory _directory;
     private readonly CgroupTree _cgroups;
     private readonly UserIds.Lease? _user;
+    private readonly GuestNetwork? _network;
     private readonly ILogger _logger;
     private readonly ConsoleTail _console = new();
     private readonly ConsoleTail _errors = new(4096);
@@ -37,12 +39,14 @@ internal sealed partial class QemuMicroVm : IMicroVm
     private bool _expected;
     private bool _disposed;
 
-    private QemuMicroVm(MicroVmOwner owner, QemuDirectory directory, CgroupTree cgroups, UserIds.Lease? user, ILogger logger) =>
-        (Owner, _directory, _cgroups, _user, _logger) = (owner, directory, cgroups, user, logger);
+    private QemuMicroVm(MicroVmOwner owner, QemuDirectory directory, CgroupTree cgroups, UserIds.Lease? user, GuestNetwork? network, ILogger logger) =>
+        (Owner, _directory, _cgroups, _user, _network, _logger) = (owner, directory, cgroups, user, network, logger);
 
     public MicroVmOwner Owner { get; private set; }
 
     public IGuest Guest => _guest ?? throw new InvalidOperationException("The microVM has not started.");
+
+    public IGuestNetwork? Network => _network;
 
     public Task<MicroVmExit> Exited => _exited.Task;
 
@@ -50,13 +54,13 @@ internal sealed partial class QemuMicroVm : IMicroVm
 
     public MicroVmStartReport StartReport { get; private set; } = new("boot", "", 1, TimeSpan.Zero);
 
-    /// <summary>Boots one, or brings back what it comes from. If that fails, nothing of it is left.</summary>
+    /// <summary>Boots one, or brings back what it comes from. If that fails, nothing of it is left. The network is the machine's from now on.</summary>
     public static async Task<QemuMicroVm> StartAsync(
-        QemuOptions options, MicroVmSpec spec, string accelerator, long tscKhz, string hostRoot, CgroupTree cgroups, UserIds? users, MachineOrigin origin, TimeSpan deadline, ILogger logger, CancellationToken cancellationToken)
+        QemuOptions options, MicroVmSpec spec, string accelerator, long tscKhz, string hostRoot, CgroupTree cgroups, UserIds? users, GuestNetwork? network, MachineOrigin origin, TimeSpan deadline, ILogger logger, CancellationToken cancellationToken)
     {
         var directory = new QemuDirectory(hostRoot, spec.Owner.VmId);
-        directory.Create(spec.Owner);
-        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), logger) { _origin = origin, _devices = spec.Devices };
+        directory.Create(spec.Owner, network?.Name);
+        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), network, logger) { _origin = origin, _devices = spec.Devices };
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(deadline);
         try
@@ -123,6 +127,11 @@ internal sealed partial class QemuMicroVm : IMicroVm
             _origin.Lease?.Dispose();
             _exited.TrySetResult(new MicroVmExit(true, "it was asked to stop"));
             await _cgroups.RemoveAsync(Owner.VmId);
+            if (_network is not null)
+            {
+                await _network.DisposeAsync();
+            }
+
             _directory.Remove();
             foreach (var device in _devices)
             {
@@ -143,10 +152,15 @@ internal sealed partial class QemuMicroVm : IMicroVm
     {
         var limits = new CgroupLimits((long)(spec.MemoryMiB + options.OverheadMiB) << 20, Math.Max(0.1, spec.CpuLimit ?? spec.Vcpus), 64 + (spec.Vcpus * 2));
         var procs = _cgroups.Create(spec.Owner.VmId, limits);
+        if (_network is not null && _user is not null)
+        {
+            _network.GiveTap(_user.UserId);
+        }
+
         _process = await Launcher.StartAsync(
             options.Binary,
-            CommandLine.Build(spec, _directory, accelerator, tscKhz, clone: _origin.Base is not null, incoming: _origin.LoadAsync is not null),
-            spec, _directory, procs, _user?.UserId, accelerator == "kvm", _origin.DiskPath ?? spec.DiskPath, _origin.Base?.Memory.Path ?? "");
+            CommandLine.Build(spec, _directory, accelerator, tscKhz, network: _network is not null, clone: _origin.Base is not null, incoming: _origin.LoadAsync is not null),
+            spec, _directory, procs, _user?.UserId, accelerator == "kvm", _network?.NamespacePath, _origin.DiskPath ?? spec.DiskPath, _origin.Base?.Memory.Path ?? "");
         _process.StandardInput.Close();
         _identity = ProcessIdentity.Of(_process.Id);
         _diskPath = spec.DiskPath;

@@ -27,11 +27,16 @@ public partial class VmDirectory
     /// <summary>Where it is.</summary>
     public string DirectoryPath { get; }
 
+    /// <summary>Name of the machine's network, once it has one.</summary>
+    private string? _network;
+
     private string OwnerFile => Path.Combine(DirectoryPath, "owner.json");
 
     /// <summary>Makes the directory, readable by nobody else, and writes down its owner.</summary>
+    /// <param name="owner">The owner.</param>
+    /// <param name="network">Name of the machine's network, which goes with it.</param>
     /// <exception cref="IsolationException">There is one already.</exception>
-    public void Create(MicroVmOwner owner)
+    public void Create(MicroVmOwner owner, string? network = null)
     {
         ArgumentNullException.ThrowIfNull(owner);
         Directory.CreateDirectory(Path.GetDirectoryName(DirectoryPath)!);
@@ -41,11 +46,12 @@ public partial class VmDirectory
         }
 
         Directory.CreateDirectory(DirectoryPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        Save(new OwnerRecord(owner, null));
+        _network = network;
+        Save(new OwnerRecord(owner, null, network));
     }
 
     /// <summary>Adds the process.</summary>
-    public void Complete(MicroVmOwner owner, ProcessIdentity? process) => Save(new OwnerRecord(owner, process));
+    public void Complete(MicroVmOwner owner, ProcessIdentity? process) => Save(new OwnerRecord(owner, process, _network));
 
     /// <summary>Who it belongs to, or <see langword="null"/> where that cannot be read.</summary>
     public OwnerRecord? Load()
@@ -93,4 +99,5 @@ public partial class VmDirectory
 /// <summary>What <c>owner.json</c> holds.</summary>
 /// <param name="Owner">The owner.</param>
 /// <param name="Process">The process, once there is one.</param>
-public sealed record OwnerRecord(MicroVmOwner Owner, ProcessIdentity? Process);
+/// <param name="Network">Name of its network, or <see langword="null"/>.</param>
+public sealed record OwnerRecord(MicroVmOwner Owner, ProcessIdentity? Process, string? Network = null);

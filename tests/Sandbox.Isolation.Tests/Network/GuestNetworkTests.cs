@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Sandbox.Isolation.Network;
+using Sandbox.Isolation.TestSupport;
 using Xunit;
 
 namespace Sandbox.Isolation.Tests.Network;
