@@ -6,5 +6,5 @@ namespace Sandbox.Bench;
 internal static class BenchList
 {
     public static IReadOnlyList<IBench> All { get; } =
-        [new WarmBench(), new RestoreBench(), new PauseBench(), new ForkBench(), new StreamBench(), new ControlBench(), new TtiBench(), new E2bBench(), new BackendsBench()];
+        [new WarmBench(), new RestoreBench(), new PauseBench(), new ForkBench(), new StreamBench(), new ControlBench(), new TtiBench(), new E2bBench(), new BackendsBench(), new EgressBench()];
 }

@@ -39,7 +39,7 @@ public sealed class DependencyTests
         ],
         ["Sandbox.Bench"] =
         [
-            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Grains", "Sandbox.Guest.Protocol", "Sandbox.Isolation", "Sandbox.Isolation.Oci", "Sandbox.Isolation.Qemu", "Sandbox.Isolation.Wasm", "Sandbox.Server", "Sandbox.Snapshots", "Sandbox.Storage",
+            "Sandbox.Abstractions", "Sandbox.Client", "Sandbox.Egress", "Sandbox.Grains", "Sandbox.Guest.Protocol", "Sandbox.Isolation", "Sandbox.Isolation.Oci", "Sandbox.Isolation.Qemu", "Sandbox.Isolation.Wasm", "Sandbox.Server", "Sandbox.Snapshots", "Sandbox.Storage",
             "Sandbox.TestSupport", "Sandbox.Wasm.Worker",
         ],
         ["Sandbox.Cli"] = ["Sandbox.Abstractions", "Sandbox.Isolation", "Sandbox.Isolation.Firecracker", "Sandbox.Isolation.Oci", "Sandbox.Isolation.Qemu", "Sandbox.Isolation.Wasm", "Sandbox.Server", "Sandbox.Storage", "Sandbox.Templates", "Sandbox.Wasm.Worker"],

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 using Sandbox.Bench.Benches;
 using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Guest;
@@ -23,6 +24,29 @@ internal static class GuestRuns
     {
         var start = new StartExecution { ExecutionId = $"bench-{Environment.ProcessId}-{Interlocked.Increment(ref _next)}", Command = new Command { Argv = { argv } } };
         return await FollowAsync(await guest.StartExecutionAsync(start, cancellationToken), onBytes, cancellationToken);
+    }
+
+    /// <summary>Runs a program to its end; returns what it said on standard output.</summary>
+    public static async Task<string> TextAsync(IGuest guest, IReadOnlyList<string> argv, CancellationToken cancellationToken)
+    {
+        var start = new StartExecution { ExecutionId = $"bench-{Environment.ProcessId}-{Interlocked.Increment(ref _next)}", Command = new Command { Argv = { argv } } };
+        var execution = await guest.StartExecutionAsync(start, cancellationToken);
+        var (said, complained) = (new StringBuilder(), new StringBuilder());
+        await foreach (var e in execution.Events.WithCancellation(cancellationToken))
+        {
+            if (e.EventCase == ExecutionEvent.EventOneofCase.Output)
+            {
+                (e.Output.Fd == OutputFd.Stdout ? said : complained).Append(e.Output.Data.ToStringUtf8());
+            }
+
+            await execution.AcknowledgeAsync(e.Seq, cancellationToken);
+            if (e.EventCase == ExecutionEvent.EventOneofCase.Exited && (e.Exited.ExitCode != 0 || e.Exited.Signal != 0))
+            {
+                throw new BenchException($"a program in a raw machine ended with exit code {e.Exited.ExitCode}, signal {e.Exited.Signal}: {complained}");
+            }
+        }
+
+        return said.ToString();
     }
 
     /// <summary>Runs code in a new Python context of the machine; what it makes stays there.</summary>
