@@ -23,7 +23,7 @@ public sealed class AuditMemory
     /// <param name="owner">The owner's answers so far.</param>
     /// <param name="model">The session's own model judge, or <see langword="null"/> where the operator has set up none.</param>
     /// <param name="time">Clock.</param>
-    public AuditMemory(OwnerDecisions? owner = null, ModelAuditor? model = null, TimeProvider? time = null)
+    public AuditMemory(OwnerDecisions? owner = null, IEgressAuditor? model = null, TimeProvider? time = null)
     {
         Owner = owner ?? new OwnerDecisions();
         Model = model;
@@ -34,7 +34,7 @@ public sealed class AuditMemory
     public OwnerDecisions Owner { get; }
 
     /// <summary>The model.</summary>
-    public ModelAuditor? Model { get; }
+    public IEgressAuditor? Model { get; }
 
     /// <summary>What its requests look like over time.</summary>
     public TrafficPatterns Patterns { get; }
