@@ -34,6 +34,9 @@ public sealed class BuiltInAuditorTests
         { "{\"url\":\"http://[::1]:8080/\"}", "not public" },
         { "{\"url\":\"https://user@localhost/\"}", "not public" },
         { "{\"url\":\"file:///etc/passwd\"}", "scheme file" },
+        { "{\"url\":\"http:\\/\\/10.0.0.5\\/\"}", "not public" },
+        { "{\"url\":\"http\\u003a\\u002f\\u002f10.0.0.5\"}", "not public" },
+        { "url=http%3A%2F%2F10.0.0.5%2F", "not public" },
     };
 
     [Theory]
