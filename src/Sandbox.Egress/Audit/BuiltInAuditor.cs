@@ -70,6 +70,12 @@ public sealed class BuiltInAuditor(TrafficPatterns patterns, PublicAddresses? ad
         }
 
         var findings = PersonalData.Find(text);
+        if (findings.Count == 0 && readings.Length > text.Length && PersonalData.Find(readings[text.Length..]) is [var encoded, ..])
+        {
+            // There are no places in the body as it came that could be overwritten.
+            return Deny($"{encoded.Kind} in an encoded body");
+        }
+
         if (findings.Count == 0)
         {
             return new AuditVerdict(AuditDecision.Allow, "nothing against it", By);

@@ -78,6 +78,10 @@ public sealed class BuiltInAuditorTests
     }
 
     [Fact]
+    public async Task Personal_data_that_is_encoded_cannot_be_redacted_and_is_denied() =>
+        Assert.Equal(new AuditVerdict(AuditDecision.Deny, "a card number in an encoded body", "built-in"), await JudgeAsync(Requests.Post("card=4111%201111%201111%201111&x=1")));
+
+    [Fact]
     public async Task Places_are_in_bytes_and_do_not_overlap()
     {
         var body = "ä€𝄞 4111111111111111 und " + string.Join(' ', Enumerable.Range(0, 25).Select(i => $"user{i}@example.org"));
