@@ -14,30 +14,38 @@ public sealed record EgressSettings
 
     /// <summary>The tenant's secrets with their values; those that <see cref="EgressPolicy.Secrets"/> does not name are left out.</summary>
     public IReadOnlyList<SecretBinding> Secrets { get; init; } = [];
+
+    /// <summary>The model that the operator has set up; <see langword="null"/>: none.</summary>
+    public ModelAuditorOptions? Model { get; init; }
 }
 
-/// <summary>What a session's judges remember, kept while its settings change: patterns, the owner's answers, the model's budget and verdicts. One for each session on a host.</summary>
-public sealed class AuditMemory
+/// <summary>What a session's judges remember, kept while its settings change: patterns, the owner's answers, the model's budget and verdicts. One for each session on a host; safe for concurrent use.</summary>
+/// <param name="owner">The owner's answers so far.</param>
+/// <param name="time">Clock.</param>
+public sealed class AuditMemory(OwnerDecisions? owner = null, TimeProvider? time = null)
 {
-    /// <summary>Makes one.</summary>
-    /// <param name="owner">The owner's answers so far.</param>
-    /// <param name="model">The session's own model judge, or <see langword="null"/> where the operator has set up none.</param>
-    /// <param name="time">Clock.</param>
-    public AuditMemory(OwnerDecisions? owner = null, ModelAuditor? model = null, TimeProvider? time = null)
-    {
-        Owner = owner ?? new OwnerDecisions();
-        Model = model;
-        Patterns = new TrafficPatterns(time);
-    }
+    private readonly Lock _gate = new();
+    private (ModelAuditorOptions Options, ModelAuditor Auditor)? _model;
 
     /// <summary>The owner's answers.</summary>
-    public OwnerDecisions Owner { get; }
-
-    /// <summary>The model.</summary>
-    public ModelAuditor? Model { get; }
+    public OwnerDecisions Owner { get; } = owner ?? new OwnerDecisions();
 
     /// <summary>What its requests look like over time.</summary>
-    public TrafficPatterns Patterns { get; }
+    public TrafficPatterns Patterns { get; } = new(time);
+
+    /// <summary>The session's model judge: the same, with its budget and verdicts, as long as the options are the same.</summary>
+    internal ModelAuditor Model(ModelAuditorOptions options, HttpClient http)
+    {
+        lock (_gate)
+        {
+            if (_model is not { } known || known.Options != options)
+            {
+                _model = known = (options, new ModelAuditor(http, options, time));
+            }
+
+            return known.Auditor;
+        }
+    }
 }
 
 /// <summary>The DNS side of a session on a host, made together because its parts must know each other.</summary>

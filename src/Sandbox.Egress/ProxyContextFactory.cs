@@ -10,14 +10,18 @@ using Sandbox.Egress.Secrets;
 namespace Sandbox.Egress;
 
 /// <summary>Makes what a session's proxy decides by from its settings. One for a host; safe for concurrent use.</summary>
+/// <param name="http">For the model's endpoint; <see langword="null"/>: one that follows no redirections and uses no proxy.</param>
 /// <param name="addresses">What counts as public; <see langword="null"/>: <see cref="PublicAddresses.Default"/>.</param>
 /// <param name="logger">For judges that fail.</param>
-public sealed class ProxyContextFactory(PublicAddresses? addresses = null, ILogger? logger = null)
+public sealed class ProxyContextFactory(HttpClient? http = null, PublicAddresses? addresses = null, ILogger? logger = null)
 {
+    // Its time limit is the judge's own. A redirection would take the key elsewhere.
+    private readonly HttpClient _http = http ?? new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, UseProxy = false, UseCookies = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) }) { Timeout = Timeout.InfiniteTimeSpan };
+
     /// <summary>Makes a context. Its <see cref="ProxyContext.Decisions"/> are a <see cref="CompiledPolicy"/>, for the DNS and the firewall as well.</summary>
     /// <param name="tenant">Tenant.</param>
     /// <param name="sessionId">Session.</param>
-    /// <param name="settings">Policy and secrets.</param>
+    /// <param name="settings">Policy, secrets, model.</param>
     /// <param name="names">What our DNS has told the session.</param>
     /// <param name="log">The session's log.</param>
     /// <param name="memory">What its judges remember.</param>
@@ -34,7 +38,7 @@ public sealed class ProxyContextFactory(PublicAddresses? addresses = null, ILogg
             SessionId = sessionId,
             Decisions = decisions,
             Secrets = new SecretSwap([.. settings.Policy.Secrets.Select((name, i) => Find(settings.Secrets, name, i))]),
-            Auditor = new CompositeAuditor(settings.Policy.Auditing, new BuiltInAuditor(memory.Patterns, addresses), memory.Owner, memory.Model, asked, logger),
+            Auditor = new CompositeAuditor(settings.Policy.Auditing, new BuiltInAuditor(memory.Patterns, addresses), memory.Owner, settings.Model is { } model ? memory.Model(model, _http) : null, asked, logger),
             Names = names,
             Log = log,
         };

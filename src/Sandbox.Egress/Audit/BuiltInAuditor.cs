@@ -39,8 +39,9 @@ public sealed class BuiltInAuditor(TrafficPatterns patterns, PublicAddresses? ad
 
         // One character for each byte: places in the text are places in the body.
         var text = Encoding.Latin1.GetString(body.Span);
-        var target = Decoded(request.Target);
-        if ((ForgedTargets.Find(target, _addresses) ?? ForgedTargets.Find(text, _addresses)) is { } forged)
+        var target = Readings(Decoded(request.Target));
+        var readings = Readings(text);
+        if ((ForgedTargets.Find(target, _addresses) ?? ForgedTargets.Find(readings, _addresses)) is { } forged)
         {
             return Deny($"a request that names {forged}");
         }
@@ -58,7 +59,7 @@ public sealed class BuiltInAuditor(TrafficPatterns patterns, PublicAddresses? ad
             }
         }
 
-        if (SecretPatterns.Find(text) is [var inBody, ..])
+        if (SecretPatterns.Find(readings) is [var inBody, ..])
         {
             return Deny($"{inBody.Kind} in the body");
         }
@@ -69,6 +70,12 @@ public sealed class BuiltInAuditor(TrafficPatterns patterns, PublicAddresses? ad
         }
 
         var findings = PersonalData.Find(text);
+        if (findings.Count == 0 && readings.Length > text.Length && PersonalData.Find(readings[text.Length..]) is [var encoded, ..])
+        {
+            // There are no places in the body as it came that could be overwritten.
+            return Deny($"{encoded.Kind} in an encoded body");
+        }
+
         if (findings.Count == 0)
         {
             return new AuditVerdict(AuditDecision.Allow, "nothing against it", By);
@@ -86,6 +93,20 @@ public sealed class BuiltInAuditor(TrafficPatterns patterns, PublicAddresses? ad
         var once = Uri.UnescapeDataString(target.Length > 16 * 1024 ? target[..(16 * 1024)] : target);
         return once == target ? target : $"{target}\n{once}\n{Uri.UnescapeDataString(once)}";
     }
+
+    /// <summary>A body as its receiver may read it: as a form and as JSON, next to how it came.</summary>
+    private static string Readings(string text)
+    {
+        var all = text;
+        if (text.Contains('%', StringComparison.Ordinal))
+        {
+            all += "\n" + Uri.UnescapeDataString(text);
+        }
+
+        return text.Contains("\\u", StringComparison.Ordinal) ? all + "\n" + UnicodeEscape.Replace(text, m => ((char)Convert.ToUInt16(m.Value[2..], 16)).ToString()) : all;
+    }
+
+    private static readonly System.Text.RegularExpressions.Regex UnicodeEscape = SecretPatterns.Make(@"\\u[0-9A-Fa-f]{4}");
 
     private static Range[] Merge(List<Finding> findings)
     {

@@ -9,7 +9,7 @@ namespace Sandbox.Egress.Audit;
 internal static class ForgedTargets
 {
     private const int MaxUrls = 500;
-    private static readonly Regex Url = SecretPatterns.Make(@"(?i)\b(?<scheme>[a-z][a-z0-9+.\-]{1,15}):/{1,3}(?:[^/\s@""'<>]{0,100}@)?(?<host>\[[0-9a-f:.%]{2,60}\]|[a-z0-9_.\-]{1,255})?");
+    private static readonly Regex Url = SecretPatterns.Make(@"(?i)\b(?<scheme>[a-z][a-z0-9+.\-]{1,15}):(?:\\?/){1,3}(?:[^/\s@""'<>]{0,100}@)?(?<host>\[[0-9a-f:.%]{2,60}\]|[a-z0-9_.\-]{1,255})?");
     private static readonly string[] Metadata = ["169.254.169.254", "metadata.google.internal", "100.100.100.200", "fd00:ec2::254", "168.63.129.16"];
     private static readonly HashSet<string> Schemes = new(StringComparer.OrdinalIgnoreCase) { "http", "https", "ftp", "ws", "wss", "gopher", "dict", "ldap", "tftp" };
 

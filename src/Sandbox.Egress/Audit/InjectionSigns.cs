@@ -12,8 +12,9 @@ internal static class InjectionSigns
         + @"|\b(?:egress|security|request)\s+(?:auditor|judge|reviewer)\b"
         + @"|</?(?:system|assistant)>|<\|im_start\|>|\[/?INST\]");
 
-    /// <summary>Whether a text has such signs. Only its letters count: whitespace of any kind is one space.</summary>
-    public static bool AreIn(string text) => Signs.IsMatch(Spaces.Replace(text, " "));
+    private static readonly Regex Invisible = SecretPatterns.Make(@"\p{Cf}+");
+    private static readonly Regex Spaces = SecretPatterns.Make(@"[\s\\]+");
 
-    private static readonly Regex Spaces = SecretPatterns.Make(@"[\s\p{Cf}\\]+");
+    /// <summary>Whether a text has such signs. Whitespace of any kind is one space, and characters that do not show are not there.</summary>
+    public static bool AreIn(string text) => Signs.IsMatch(Spaces.Replace(Invisible.Replace(text, ""), " "));
 }

@@ -3,7 +3,7 @@ using Sandbox.Egress.Policy;
 namespace Sandbox.Egress.Audit;
 
 /// <summary>What a session's owner answered when asked.</summary>
-/// <param name="Host">Host, exactly.</param>
+/// <param name="Host">Host or IPv4 address, exactly; lower case.</param>
 /// <param name="Method">Method in capitals; <see langword="null"/>: all.</param>
 /// <param name="Path">A path as rules write it: exact, or with a <c>*</c> at its end; <see langword="null"/>: all.</param>
 /// <param name="Allow">It may pass.</param>
@@ -14,7 +14,7 @@ public sealed class OwnerDecisions
 {
     private const int Capacity = 256;
     private readonly Lock _gate = new();
-    private readonly List<(OwnerDecision Decision, HostPattern Host, PathPattern? Path)> _decisions = [];
+    private readonly List<(OwnerDecision Decision, PathPattern? Path)> _decisions = [];
 
     /// <summary>Makes one of what was exported.</summary>
     /// <exception cref="ArgumentException">One of them is not valid.</exception>
@@ -31,13 +31,13 @@ public sealed class OwnerDecisions
     public void Remember(OwnerDecision decision)
     {
         ArgumentNullException.ThrowIfNull(decision);
-        if (!HostPattern.TryParse(decision.Host, out var host, out var error))
+        if (!Cidrs.TryParseAddress(decision.Host, out _) && HostNames.WhatIsWrong(decision.Host) is { } wrong)
         {
-            throw new ArgumentException($"Host '{decision.Host}' {error}", nameof(decision));
+            throw new ArgumentException($"Host '{decision.Host}' {wrong}", nameof(decision));
         }
 
         PathPattern? path = null;
-        if (decision.Path is { } text && !PathPattern.TryParse(text, out path, out error))
+        if (decision.Path is { } text && !PathPattern.TryParse(text, out path, out var error))
         {
             throw new ArgumentException($"Path '{text}' {error}", nameof(decision));
         }
@@ -45,7 +45,7 @@ public sealed class OwnerDecisions
         lock (_gate)
         {
             _decisions.RemoveAll(d => d.Decision.Host == decision.Host && d.Decision.Method == decision.Method && d.Decision.Path == decision.Path);
-            _decisions.Add((decision, host, path));
+            _decisions.Add((decision, path));
             if (_decisions.Count > Capacity)
             {
                 _decisions.RemoveAt(0);
@@ -66,8 +66,8 @@ public sealed class OwnerDecisions
         {
             for (var i = _decisions.Count - 1; i >= 0; i--)
             {
-                var (decision, pattern, path) = _decisions[i];
-                if (pattern.Matches(host) && (decision.Method is null || decision.Method == method) && (path is null || (normal is not null && path.Matches(normal))))
+                var (decision, path) = _decisions[i];
+                if (decision.Host == host && (decision.Method is null || decision.Method == method) && (path is null || (normal is not null && path.Matches(normal))))
                 {
                     return decision.Allow;
                 }

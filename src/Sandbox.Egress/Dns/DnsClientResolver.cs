@@ -1,12 +1,14 @@
 using System.Net;
 using DnsClient;
 using DnsClient.Protocol;
+using Sandbox.Egress.Policy;
 
 namespace Sandbox.Egress.Dns;
 
 /// <summary>Asks name servers over UDP, and over TCP where an answer is cut.</summary>
 public sealed class DnsClientResolver : IUpstreamResolver
 {
+    private const int MaxAliases = 16;
     private readonly LookupClient _client;
 
     /// <summary>Makes one.</summary>
@@ -50,8 +52,32 @@ public sealed class DnsClientResolver : IUpstreamResolver
             return UpstreamAnswer.Failure;
         }
 
-        var addresses = response.Answers.OfType<ARecord>().Select(a => a.Address).Distinct().ToArray();
-        var relevant = response.Answers.Where(r => r is ARecord or CNameRecord).Select(r => r.InitialTimeToLive).DefaultIfEmpty(0).Min();
-        return new UpstreamAnswer(UpstreamStatus.Found, addresses, TimeSpan.FromSeconds(relevant));
+        return Follow(name, response.Answers);
     }
+
+    /// <summary>Follows aliases from the name that was asked for: records of other names in an answer are nobody's business.</summary>
+    private static UpstreamAnswer Follow(string name, IReadOnlyList<DnsResourceRecord> records)
+    {
+        var ttl = int.MaxValue;
+        for (var hops = 0; hops <= MaxAliases; hops++)
+        {
+            var addresses = records.OfType<ARecord>().Where(r => IsOf(r, name)).ToArray();
+            if (addresses.Length > 0)
+            {
+                return new UpstreamAnswer(UpstreamStatus.Found, [.. addresses.Select(a => a.Address).Distinct()], TimeSpan.FromSeconds(Math.Min(ttl, addresses.Min(a => a.InitialTimeToLive))));
+            }
+
+            if (records.OfType<CNameRecord>().FirstOrDefault(r => IsOf(r, name)) is not { } alias)
+            {
+                break;
+            }
+
+            ttl = Math.Min(ttl, alias.InitialTimeToLive);
+            name = HostNames.Normalise(alias.CanonicalName.Value);
+        }
+
+        return new UpstreamAnswer(UpstreamStatus.Found, [], TimeSpan.Zero);
+    }
+
+    private static bool IsOf(DnsResourceRecord record, string name) => HostNames.Normalise(record.DomainName.Value) == name;
 }

@@ -24,6 +24,7 @@ public sealed partial class SessionDns
     public void Serve(Socket datagrams, Socket? listener = null)
     {
         ArgumentNullException.ThrowIfNull(datagrams);
+        _opened = new();
         lock (_sockets)
         {
             ObjectDisposedException.ThrowIf(_ending.IsCancellationRequested, this);

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -43,6 +44,9 @@ public sealed partial class SessionDns : IAsyncDisposable
     private readonly RateGate _rate;
     private readonly DnsDefence _defence;
     private readonly CancellationTokenSource _ending = new();
+
+    // Another one when the firewall is another: what is being opened meanwhile is noted in the old one and forgotten with it.
+    private volatile ConcurrentDictionary<(IPAddress Address, int Port), DateTimeOffset> _opened = new();
     private IEgressDecisions _decisions;
 
     /// <summary>Makes one; <see cref="Serve"/> starts it.</summary>
@@ -55,11 +59,17 @@ public sealed partial class SessionDns : IAsyncDisposable
         _defence = new DnsDefence(parts.Time);
     }
 
-    /// <summary>The policy. A change holds from the next question on; pins are not taken back (<see cref="PinnedNames.EndpointsUnder"/>).</summary>
+    /// <summary>
+    /// The policy. A change holds from the next question on; pins are not taken back (<see cref="PinnedNames.EndpointsUnder"/>). Set it also after the firewall was replaced, so that nothing is taken for open that is not.
+    /// </summary>
     public IEgressDecisions Decisions
     {
         get => Volatile.Read(ref _decisions);
-        set => Volatile.Write(ref _decisions, value);
+        set
+        {
+            Volatile.Write(ref _decisions, value);
+            _opened = new();
+        }
     }
 
     /// <summary>Answers one message. <see langword="null"/>: there is nothing to answer.</summary>
@@ -155,7 +165,7 @@ public sealed partial class SessionDns : IAsyncDisposable
         {
             // Before the answer: the guest may connect as soon as it has it.
             _parts.Names.Pin(name, resolved.Addresses, resolved.Ttl);
-            await _parts.Open(Endpoints(resolved, verdict), cancellationToken).ConfigureAwait(false);
+            await OpenAsync(Endpoints(resolved, verdict), resolved.Ttl, cancellationToken).ConfigureAwait(false);
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {
@@ -168,6 +178,29 @@ public sealed partial class SessionDns : IAsyncDisposable
         var stripped = resolved.Stripped == 0 ? null : $"{resolved.Stripped} addresses that are not public were left out";
         Write(name, verdict.Outcome, verdict.Outcome == EgressOutcome.WouldDeny ? $"no rule allows {name}" : stripped, verdict.By, resolved.Addresses[0].ToString());
         return new Answer(DnsCode.Ok) { Addresses = resolved.Addresses, Ttl = resolved.Ttl };
+    }
+
+    /// <summary>Opens what is not open for long enough. Programs resolve a name for every request; the kernel need not hear of each.</summary>
+    private async Task OpenAsync(OpenEndpoint[] endpoints, TimeSpan ttl, CancellationToken cancellationToken)
+    {
+        var opened = _opened;
+        var now = _parts.Time.GetUtcNow();
+        OpenEndpoint[] missing = [.. endpoints.Where(e => !opened.TryGetValue((e.Address, e.Port), out var until) || until < now + ttl + (PinnedNames.Grace / 2))];
+        if (missing.Length == 0)
+        {
+            return;
+        }
+
+        await _parts.Open(missing, cancellationToken).ConfigureAwait(false);
+        if (opened.Count > MaxOpened)
+        {
+            opened.Clear();
+        }
+
+        foreach (var endpoint in missing)
+        {
+            opened[(endpoint.Address, endpoint.Port)] = now + endpoint.Lifetime;
+        }
     }
 
     private static OpenEndpoint[] Endpoints(ResolvedName resolved, NameVerdict verdict)
@@ -187,6 +220,7 @@ public sealed partial class SessionDns : IAsyncDisposable
         _parts.Log.Write(new EgressRecord { Kind = EgressRecordKind.Dns, Outcome = outcome, Host = name, Address = address, Reason = reason, By = by });
 
     private const string BuiltIn = "built-in";
+    private const int MaxOpened = 8192;
 
     private sealed record Answer(DnsCode Code)
     {

@@ -115,6 +115,12 @@ public sealed class EgressLog : IEgressLog, IAsyncDisposable
         max = Math.Clamp(max, 1, 1000);
         wait = wait < TimeSpan.Zero ? TimeSpan.Zero : wait > TimeSpan.FromMinutes(1) ? TimeSpan.FromMinutes(1) : wait;
         var until = _options.Time.GetUtcNow() + wait;
+        lock (_gate)
+        {
+            // A reader may be ahead of a log that lost its last records with its process: it must not miss those that get their numbers.
+            from = Math.Min(from, _next);
+        }
+
         while (true)
         {
             Task grown;

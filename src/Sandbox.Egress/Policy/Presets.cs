@@ -46,6 +46,7 @@ public static class Presets
         Make("openai", "OpenAI's API. What is sent to a model leaves the session.", Tls("api.openai.com")),
         Make("packagist", "composer: PHP's packages; most of them are fetched from GitHub (preset github).", Tls("packagist.org", "repo.packagist.org", "getcomposer.org")),
         Make("pip", "pip and uv: packages of PyPI.", Tls("pypi.org", "files.pythonhosted.org")),
+        Make("playwright", "Browsers of Playwright.", Tls("cdn.playwright.dev", "playwright.download.prss.microsoft.com")),
         Make("pypi-mirrors", "Mirrors of PyPI: Tsinghua, Aliyun, USTC, and PyTorch's wheels.", Tls("pypi.tuna.tsinghua.edu.cn", "mirrors.aliyun.com", "pypi.mirrors.ustc.edu.cn", "mirrors.ustc.edu.cn", "download.pytorch.org", "download-r2.pytorch.org")),
         Make("quay", "Images of Quay.", Tls("quay.io", "cdn.quay.io", "cdn01.quay.io", "cdn02.quay.io", "cdn03.quay.io")),
         Make("r", "R: CRAN and its mirrors of Posit.", Tls("cran.r-project.org", "cloud.r-project.org", "packagemanager.posit.co", "p3m.dev")),

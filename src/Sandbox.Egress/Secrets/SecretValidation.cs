@@ -57,6 +57,14 @@ public static class SecretValidation
         }
     }
 
+    /// <summary>Checks a secret and makes it ready: hosts and headers in their one form, default headers where none are named.</summary>
+    /// <exception cref="SandboxException"><see cref="SandboxErrorCode.InvalidArgument"/>.</exception>
+    public static SecretBinding Bind(string name, string placeholder, string value, IReadOnlyList<string> hosts, IReadOnlyList<string>? headers = null)
+    {
+        Validate(name, value, hosts, headers ?? []);
+        return new SecretBinding(name, placeholder, value, [.. hosts.Select(HostNames.Normalise)], headers is { Count: > 0 } ? [.. headers.Select(h => h.ToLowerInvariant())] : DefaultHeaders);
+    }
+
     // The proxy makes or removes these by itself.
     private static readonly HashSet<string> Unfit = new(StringComparer.OrdinalIgnoreCase) { "host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "expect" };
 

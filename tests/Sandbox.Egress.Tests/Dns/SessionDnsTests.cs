@@ -179,6 +179,23 @@ public sealed class SessionDnsTests
     }
 
     [Fact]
+    public async Task The_firewall_hears_of_a_name_again_only_when_it_must()
+    {
+        await using var dns = new DnsFixture(Pip).Has("pypi.org", 200, "151.101.0.223");
+        await dns.AskAsync("pypi.org");
+        await dns.AskAsync("pypi.org");
+        Assert.Single(dns.Opened);
+
+        dns.Time.Advance(TimeSpan.FromSeconds(201));
+        await dns.AskAsync("pypi.org");
+        Assert.Equal(2, dns.Opened.Count);
+
+        dns.Dns.Decisions = dns.Dns.Decisions;
+        await dns.AskAsync("pypi.org");
+        Assert.Equal(3, dns.Opened.Count);
+    }
+
+    [Fact]
     public async Task Data_in_names_is_stopped()
     {
         await using var dns = new DnsFixture(Pip with { Limits = new EgressLimits { DnsQueriesPerSecond = 1000 } });

@@ -53,6 +53,17 @@ public sealed class EgressLogTests : IDisposable
     }
 
     [Fact]
+    public async Task A_reader_that_is_ahead_misses_nothing()
+    {
+        await using var log = Open(null);
+        var waiting = log.ReadAsync(100, 10, TimeSpan.FromSeconds(30));
+
+        log.Write(Denied("a.example"));
+
+        Assert.Equal(1, Assert.Single((await waiting).Records).Seq);
+    }
+
+    [Fact]
     public async Task The_oldest_make_room_and_the_page_says_where_it_begins()
     {
         await using var log = Open(null, capacity: 3);
