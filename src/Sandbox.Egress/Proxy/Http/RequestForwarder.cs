@@ -42,6 +42,12 @@ internal sealed class RequestForwarder(ProxyOptions options, IHttpForwarder forw
             return null;
         }
 
+        if (error == ForwarderError.RequestBodyClient || Chain(cause).Any(e => e is BadHttpRequestException))
+        {
+            // The other side has seen a request that was broken off, and nothing of what came instead of its body.
+            return Refusal.Malformed($"The request's body is not well-formed: {Chain(cause).LastOrDefault()?.Message}");
+        }
+
         exchange.Outcome = EgressOutcome.Failed;
         exchange.Reason = reason;
         if (http.Response.HasStarted)
