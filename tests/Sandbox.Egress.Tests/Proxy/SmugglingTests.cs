@@ -34,7 +34,7 @@ public sealed class SmugglingTests
         { "a chunk's length that is none", "POST / HTTP/1.1\r\n" + Host + "Transfer-Encoding: chunked\r\n\r\n0x4\r\nbody\r\n0\r\n\r\n" + Inner },
         { "a chunk that ends early", "POST / HTTP/1.1\r\n" + Host + "Transfer-Encoding: chunked\r\n\r\n2\r\nbody\r\n0\r\n\r\n" + Inner },
         { "a chunk's length too long", "POST / HTTP/1.1\r\n" + Host + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nbody\r\n0\r\n\r\n" + Inner },
-        { "a bare line feed in a chunk's extension", "POST / HTTP/1.1\r\n" + Host + "Transfer-Encoding: chunked\r\n\r\n4;a\nbody\r\n0\r\n\r\n" + Inner },
+        { "a chunk's extension with a bare line feed", "POST / HTTP/1.1\r\n" + Host + "Transfer-Encoding: chunked\r\n\r\n4;a\nbody\r\n0\r\n\r\n" + Inner },
         { "no host", "GET / HTTP/1.1\r\n\r\n" + Inner },
         { "no host in HTTP/1.0", "GET / HTTP/1.0\r\n\r\n" + Inner },
         { "two hosts", "GET / HTTP/1.1\r\n" + Host + "Host: evil.example\r\n\r\n" + Inner },

@@ -36,9 +36,9 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
         await base.TransformRequestAsync(httpContext, proxyRequest, destinationPrefix, cancellationToken);
         proxyRequest.RequestUri = new Uri(destinationPrefix + form.Target, AsItIs);
 
-        // Made of the address above: there is one authority, not two that could differ.
-        proxyRequest.Headers.Host = null;
-        proxyRequest.Options.Set(UpstreamClient.Destination, exchange.Guest.Destination);
+        // The connection is one to the address that the guest chose, for this name and no other; what the name is resolved to elsewhere does not matter.
+        var port = exchange.Guest.Destination.Port;
+        proxyRequest.Headers.Host = port == (exchange.Connection.IsTls ? 443 : 80) ? form.Host : $"{form.Host}:{port}";
     }
 
     public override async ValueTask<bool> TransformResponseAsync(HttpContext httpContext, HttpResponseMessage? proxyResponse, CancellationToken cancellationToken)
@@ -86,7 +86,7 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
             throw new HttpRequestException($"The answer is compressed as {encoding}, though it was asked for plain, and echoes of secrets could not be seen in it.");
         }
 
-        headers.ContentEncoding = default;
+        headers.Remove(HeaderNames.ContentEncoding);
         if (!HttpMethods.IsHead(form.Method))
         {
             headers.ContentLength = null;
@@ -123,6 +123,6 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
 
         // So that echoes can be seen.
         headers.AcceptEncoding = "identity";
-        headers.SecWebSocketExtensions = default;
+        headers.Remove(HeaderNames.SecWebSocketExtensions);
     }
 }

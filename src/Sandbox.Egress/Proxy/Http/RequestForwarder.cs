@@ -28,7 +28,7 @@ internal sealed class RequestForwarder(ProxyOptions options, IHttpForwarder forw
         var scheme = exchange.Connection.IsTls ? "https" : "http";
         var isHttp2 = HttpProtocol.IsHttp2(http.Request.Protocol);
         var error = await forwarder.SendAsync(
-            http, $"{scheme}://{form.Host}:{exchange.Guest.Destination.Port}", exchange.Guest.Session.Upstream.Invoker, isHttp2 ? _http2 : _http1, new ExchangeTransformer(exchange, form));
+            http, $"{scheme}://{exchange.Guest.Destination}", exchange.Guest.Session.Upstream.Invoker, isHttp2 ? _http2 : _http1, new ExchangeTransformer(exchange, form));
         if (error == ForwarderError.None)
         {
             return null;
