@@ -168,7 +168,7 @@ internal sealed class ConnectionServer(ProxyHost host)
             return;
         }
 
-        var stream = new GuestStream(connection.Socket, opening.Bytes, connection.Traffic);
+        var stream = new GuestStream(connection.Socket, opening.Bytes, connection.Traffic, connection.Ended);
         if (tlsName is null)
         {
             await interceptor.ServeAsync(connection, stream, default, isTls: false);

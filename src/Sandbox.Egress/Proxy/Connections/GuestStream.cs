@@ -6,7 +6,8 @@ namespace Sandbox.Egress.Proxy.Connections;
 /// <param name="socket">The connection. Stays its owner's.</param>
 /// <param name="first">What was read of it.</param>
 /// <param name="traffic">The count.</param>
-internal sealed class GuestStream(Socket socket, ReadOnlyMemory<byte> first, Traffic traffic) : Stream
+/// <param name="ended">The connection was ended by us: nobody waits any more until more may be moved.</param>
+internal sealed class GuestStream(Socket socket, ReadOnlyMemory<byte> first, Traffic traffic, CancellationToken ended) : Stream
 {
     private ReadOnlyMemory<byte> _first = first;
 
@@ -45,7 +46,7 @@ internal sealed class GuestStream(Socket socket, ReadOnlyMemory<byte> first, Tra
             }
         }
 
-        await traffic.AddAsync(isUp: true, count, cancellationToken);
+        await traffic.AddAsync(isUp: true, count, ended);
         return count;
     }
 
@@ -64,7 +65,7 @@ internal sealed class GuestStream(Socket socket, ReadOnlyMemory<byte> first, Tra
             }
 
             buffer = buffer[count..];
-            await traffic.AddAsync(isUp: false, count, cancellationToken);
+            await traffic.AddAsync(isUp: false, count, ended);
         }
     }
 

@@ -13,33 +13,32 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
     /// <summary>Names that reach the other side as the guest sent them are those it was judged with: the target is not put together anew.</summary>
     private static readonly UriCreationOptions AsItIs = new() { DangerousDisablePathAndQueryCanonicalization = true };
 
+    /// <summary>What frames a request, and says who it is for, is not the guest's to take away.</summary>
+    private static readonly HashSet<string> Framing = new(StringComparer.OrdinalIgnoreCase) { HeaderNames.ContentLength, HeaderNames.TransferEncoding, HeaderNames.Upgrade, HeaderNames.Host, HeaderNames.TE };
+
     public override async ValueTask TransformRequestAsync(HttpContext httpContext, HttpRequestMessage proxyRequest, string destinationPrefix, CancellationToken cancellationToken)
     {
-        await base.TransformRequestAsync(httpContext, proxyRequest, destinationPrefix, cancellationToken);
-        proxyRequest.RequestUri = new Uri(destinationPrefix + form.Target, AsItIs);
-
-        // Made of the address above: there is one authority, not two that could differ.
-        proxyRequest.Headers.Host = null;
-        proxyRequest.Options.Set(UpstreamClient.Destination, exchange.Guest.Destination);
-        if (!exchange.HasSecrets || exchange.PinnedName is not { } host)
+        var headers = httpContext.Request.Headers;
+        foreach (var name in headers.Connection.SelectMany(v => (v ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)).ToList())
         {
-            return;
-        }
-
-        exchange.Used.Clear();
-        foreach (var (name, values) in httpContext.Request.Headers)
-        {
-            var swapped = values.Select(v => exchange.Context.Secrets.Header(host, name, v ?? "", exchange.Used)).ToArray();
-            if (!swapped.SequenceEqual(values.Select(v => v ?? ""), StringComparer.Ordinal) && (proxyRequest.Headers.Remove(name) || proxyRequest.Content?.Headers.Remove(name) == true))
+            // What is named there is for us, and ends here.
+            if (!Framing.Contains(name))
             {
-                proxyRequest.Headers.TryAddWithoutValidation(name, swapped);
+                headers.Remove(name);
             }
         }
 
-        // So that echoes can be seen.
-        proxyRequest.Headers.Remove(HeaderNames.AcceptEncoding);
-        proxyRequest.Headers.TryAddWithoutValidation(HeaderNames.AcceptEncoding, "identity");
-        proxyRequest.Headers.Remove(HeaderNames.SecWebSocketExtensions);
+        if (exchange is { HasSecrets: true, PinnedName: { } host })
+        {
+            PutInSecrets(headers, host);
+        }
+
+        await base.TransformRequestAsync(httpContext, proxyRequest, destinationPrefix, cancellationToken);
+        proxyRequest.RequestUri = new Uri(destinationPrefix + form.Target, AsItIs);
+
+        // The connection is one to the address that the guest chose, for this name and no other; what the name is resolved to elsewhere does not matter.
+        var port = exchange.Guest.Destination.Port;
+        proxyRequest.Headers.Host = port == (exchange.Connection.IsTls ? 443 : 80) ? form.Host : $"{form.Host}:{port}";
     }
 
     public override async ValueTask<bool> TransformResponseAsync(HttpContext httpContext, HttpResponseMessage? proxyResponse, CancellationToken cancellationToken)
@@ -87,7 +86,7 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
             throw new HttpRequestException($"The answer is compressed as {encoding}, though it was asked for plain, and echoes of secrets could not be seen in it.");
         }
 
-        headers.ContentEncoding = default;
+        headers.Remove(HeaderNames.ContentEncoding);
         if (!HttpMethods.IsHead(form.Method))
         {
             headers.ContentLength = null;
@@ -109,5 +108,21 @@ internal sealed class ExchangeTransformer(Exchange exchange, RequestForm form) :
         }
 
         await base.TransformResponseTrailersAsync(httpContext, proxyResponse, cancellationToken);
+    }
+
+    private void PutInSecrets(IHeaderDictionary headers, string host)
+    {
+        foreach (var (name, values) in headers.ToList())
+        {
+            var swapped = values.Select(v => exchange.Context.Secrets.Header(host, name, v ?? "", exchange.Used)).ToArray();
+            if (!swapped.SequenceEqual(values.Select(v => v ?? ""), StringComparer.Ordinal))
+            {
+                headers[name] = swapped;
+            }
+        }
+
+        // So that echoes can be seen.
+        headers.AcceptEncoding = "identity";
+        headers.Remove(HeaderNames.SecWebSocketExtensions);
     }
 }

@@ -27,6 +27,9 @@ internal sealed class HttpInterceptor : IHttpApplication<HttpContext>, IAsyncDis
         // Both write paths and queries of guests' requests into logs of the host; what is to be known of them is in the sessions' own.
         var loggers = NullLoggerFactory.Instance;
         _services = new ServiceCollection().AddLogging().AddHttpForwarder().BuildServiceProvider();
+
+        // Lines end with CR LF and with nothing else. There is no option for it; other servers of the process that start later become as strict.
+        AppContext.SetSwitch("Microsoft.AspNetCore.Server.Kestrel.DisableHttp1LineFeedTerminators", true);
         var options = new KestrelServerOptions { AddServerHeader = false, AllowAlternateSchemes = false, ApplicationServices = _services };
         SetLimits(options.Limits, host.Options);
         options.Listen(_transport.EndPoint, listen => listen.Protocols = HttpProtocols.Http1AndHttp2);

@@ -28,7 +28,7 @@ internal sealed class RequestForwarder(ProxyOptions options, IHttpForwarder forw
         var scheme = exchange.Connection.IsTls ? "https" : "http";
         var isHttp2 = HttpProtocol.IsHttp2(http.Request.Protocol);
         var error = await forwarder.SendAsync(
-            http, $"{scheme}://{form.Host}:{exchange.Guest.Destination.Port}", exchange.Guest.Session.Upstream.Invoker, isHttp2 ? _http2 : _http1, new ExchangeTransformer(exchange, form));
+            http, $"{scheme}://{exchange.Guest.Destination}", exchange.Guest.Session.Upstream.Invoker, isHttp2 ? _http2 : _http1, new ExchangeTransformer(exchange, form));
         if (error == ForwarderError.None)
         {
             return null;
@@ -40,6 +40,12 @@ internal sealed class RequestForwarder(ProxyOptions options, IHttpForwarder forw
         {
             exchange.Reason = $"{exchange.Reason} The guest broke it off.";
             return null;
+        }
+
+        if (error == ForwarderError.RequestBodyClient || Chain(cause).Any(e => e is BadHttpRequestException))
+        {
+            // The other side has seen a request that was broken off, and nothing of what came instead of its body.
+            return Refusal.Malformed($"The request's body is not well-formed: {Chain(cause).LastOrDefault()?.Message}");
         }
 
         exchange.Outcome = EgressOutcome.Failed;

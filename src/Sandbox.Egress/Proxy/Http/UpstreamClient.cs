@@ -8,7 +8,8 @@ using System.Security.Cryptography.X509Certificates;
 namespace Sandbox.Egress.Proxy.Http;
 
 /// <summary>
-/// The connections over which one session's requests are sent on. They are shared by its requests to the same host and by nobody else's. Dials only where a guest's own connection went; keeps no cookies and follows nothing.
+/// The connections over which one session's requests are sent on. They are shared by its requests to the same host at the same address, and by nobody else's: requests name the address in their URI, and the host, which the server's
+/// certificate must be for, in their <c>Host</c>. Resolves nothing, keeps no cookies and follows nothing.
 /// </summary>
 internal sealed class UpstreamClient : IDisposable
 {
@@ -34,9 +35,7 @@ internal sealed class UpstreamClient : IDisposable
             MaxResponseHeadersLength = 64,
             ResponseDrainTimeout = TimeSpan.Zero,
             ConnectCallback = async (context, cancellationToken) => new NetworkStream(
-                await dialer.ConnectAsync(
-                    context.InitialRequestMessage.Options.TryGetValue(Destination, out var destination) ? destination : throw new InvalidOperationException("A request that goes nowhere."),
-                    cancellationToken),
+                await dialer.ConnectAsync(new IPEndPoint(IPAddress.Parse(context.DnsEndPoint.Host), context.DnsEndPoint.Port), cancellationToken),
                 ownsSocket: true),
         };
         handler.SslOptions.EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13;
@@ -48,9 +47,6 @@ internal sealed class UpstreamClient : IDisposable
 
         Invoker = new HttpMessageInvoker(handler);
     }
-
-    /// <summary>Where a request is to go.</summary>
-    public static HttpRequestOptionsKey<IPEndPoint> Destination { get; } = new("sandbox.egress.destination");
 
     public HttpMessageInvoker Invoker { get; }
 
