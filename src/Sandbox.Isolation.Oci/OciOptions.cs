@@ -1,3 +1,5 @@
+using Sandbox.Isolation.Network;
+
 namespace Sandbox.Isolation.Oci;
 
 /// <summary>How this host runs containers.</summary>
@@ -17,6 +19,9 @@ public sealed record OciOptions
 
     /// <summary>Programs to try, in order, instead of those of the tier (runc and crun; or runsc): file names or paths.</summary>
     public IReadOnlyList<string>? Runtimes { get; init; }
+
+    /// <summary>How the networks of containers on the host's kernel are made, where this host can make them; <see langword="null"/>: they have none. gVisor's never have one.</summary>
+    public GuestNetworkOptions? Network { get; init; } = new();
 
     /// <summary>How long one start may take, from its first mount to an agent that answers.</summary>
     public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(30);
