@@ -87,11 +87,11 @@ public sealed partial class OciBackend
                     continue;
                 }
 
-                var host = new ContainerHost(Name, runtime, _hostRoot, _checkpoints, _cgroups, _ids, _namespaces, new Processors(), _roots, _options.CdiDirectories, _logger);
+                var host = new ContainerHost(Name, runtime, _hostRoot, _checkpoints, _cgroups, _ids, _namespaces, new Processors(), _roots, _options.CdiDirectories, _networks is { Available: true } ? _networks : null, _logger);
                 _cgroups.Prepare();
                 await TryOneAsync(host, image, cancellationToken);
                 var before = reasons.Count > 0 ? $" (before it: {string.Join("; ", reasons)})" : "";
-                return (new BackendVerdict(true, runtime.Kind, $"a container ran under {runtime.Program}{before}", runtime.Version, _tier == OciTier.HostKernel ? [HostKernelWarning] : []), host);
+                return (new BackendVerdict(true, runtime.Kind, $"a container ran under {runtime.Program}{before}", runtime.Version, await WarningsAsync()), host);
             }
             catch (Exception e) when (e is IsolationException or IOException or UnauthorizedAccessException or GuestException)
             {
@@ -101,6 +101,9 @@ public sealed partial class OciBackend
 
         return (Refusal(string.Join("; ", reasons)), null);
     }
+
+    private async Task<IReadOnlyList<string>> WarningsAsync() =>
+        [.. _tier == OciTier.HostKernel ? [HostKernelWarning] : (string[])[], .. _networks is not null && await _networks.FindProblemAsync() is { } problem ? [problem] : (string[])[]];
 
     private async Task TryOneAsync(ContainerHost host, string image, CancellationToken cancellationToken)
     {

@@ -5,6 +5,7 @@ using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Disks;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Network;
 using Sandbox.Isolation.Oci.Hosting;
 using Sandbox.Isolation.Oci.Machine;
 
@@ -20,6 +21,7 @@ public sealed partial class OciBackend : IIsolationBackend
     private readonly UserIds _ids;
     private readonly DataDisk _disks;
     private readonly ImageRoots _roots;
+    private readonly GuestNetworkPool? _networks;
     private readonly UserNamespaces _namespaces = new();
     private readonly string _hostRoot;
     private readonly string _checkpoints;
@@ -39,6 +41,9 @@ public sealed partial class OciBackend : IIsolationBackend
         _ids = new UserIds(Path.Combine(options.RuntimeRoot, "ranges"), options.FirstUserId, UserNamespaces.Size);
         _disks = new DataDisk(options.CacheDirectory);
         _roots = new ImageRoots(Path.Combine(options.CacheDirectory, "roots"), logger);
+
+        // gVisor would take over the interface with raw sockets of the host's, or use the host's own stack: see docs/network.md.
+        _networks = options.Network is { } network && tier == OciTier.HostKernel ? new GuestNetworkPool(_hostRoot, GuestInterfaceKind.Veth, network, logger) : null;
     }
 
     /// <inheritdoc/>
@@ -47,7 +52,7 @@ public sealed partial class OciBackend : IIsolationBackend
     /// <inheritdoc/>
     public BackendCapabilities Capabilities => _tier == OciTier.Gvisor
         ? new() { Boundary = TrustBoundary.UserSpaceKernel, MemorySnapshot = true, DiskSnapshot = true, Fork = true, WarmPool = true }
-        : new() { Boundary = TrustBoundary.HostKernel, DiskSnapshot = true, Fork = true, WarmPool = true, Handover = DeviceHandover.Cdi };
+        : new() { Boundary = TrustBoundary.HostKernel, DiskSnapshot = true, Fork = true, WarmPool = true, Handover = DeviceHandover.Cdi, Network = _networks is { Available: true } };
 
     /// <summary>Begins the ids of this process's probe containers, which no lease names.</summary>
     private static string ProbePrefix { get; } = $"probe-{Environment.ProcessId}-";
@@ -126,6 +131,11 @@ public sealed partial class OciBackend : IIsolationBackend
             }
 
             await _cgroups.RemoveAsync(vmId);
+            if (record?.Network is { } network)
+            {
+                _networks?.Remove(network);
+            }
+
             directory.Remove();
             reaped.Add(new ReapedMicroVm(owner, killed ? "processes, cgroup, directory" : "cgroup, directory"));
         }
@@ -145,6 +155,11 @@ public sealed partial class OciBackend : IIsolationBackend
                 Directory.Delete(path, recursive: true);
                 reaped.Add(new ReapedMicroVm(new MicroVmOwner(vmId, "", 0), "checkpoint"));
             }
+        }
+
+        foreach (var network in _networks?.RemoveLeftovers() ?? [])
+        {
+            _logger.LogInformation("Removed network {Network}, which a process that has ended left", network);
         }
 
         foreach (var root in _roots.RemoveUnused())

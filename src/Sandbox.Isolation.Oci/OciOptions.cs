@@ -1,3 +1,5 @@
+using Sandbox.Isolation.Network;
+
 namespace Sandbox.Isolation.Oci;
 
 /// <summary>How this host runs containers.</summary>
@@ -20,6 +22,9 @@ public sealed record OciOptions
 
     /// <summary>Where descriptions of devices for containers are (CDI), the more important directory last.</summary>
     public IReadOnlyList<string> CdiDirectories { get; init; } = Devices.Cdi.CdiRegistry.DefaultDirectories;
+
+    /// <summary>How the networks of containers on the host's kernel are made, where this host can make them; <see langword="null"/>: they have none. gVisor's never have one.</summary>
+    public GuestNetworkOptions? Network { get; init; } = new();
 
     /// <summary>How long one start may take, from its first mount to an agent that answers.</summary>
     public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(30);

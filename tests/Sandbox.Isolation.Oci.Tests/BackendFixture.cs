@@ -1,14 +1,17 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.TestSupport;
 
 namespace Sandbox.Isolation.Oci.Tests;
 
 /// <summary>Both backends for the tests, on the image that <c>./scripts/test</c> has built.</summary>
-public sealed class BackendFixture : IDisposable
+public sealed class BackendFixture : IAsyncDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("sandbox-oci-").FullName;
+    private readonly ConcurrentBag<OciBackend> _made = [];
     private int _next;
 
     public BackendFixture()
@@ -20,6 +23,7 @@ public sealed class BackendFixture : IDisposable
             HostId = "test-" + Guid.NewGuid().ToString("N")[..8],
             CacheDirectory = Path.Combine(_directory, "cache"),
             ProbeImage = () => Image,
+            Network = DocumentationServers.Options,
         };
         Runc = Make(OciTier.HostKernel);
         Runsc = Make(OciTier.Gvisor);
@@ -38,7 +42,9 @@ public sealed class BackendFixture : IDisposable
     /// <summary>Another backend of the same host.</summary>
     public OciBackend Make(OciTier tier, Func<OciOptions, OciOptions>? change = null)
     {
-        return new OciBackend(tier, change is null ? Options : change(Options), NullLogger<OciBackend>.Instance);
+        var backend = new OciBackend(tier, change is null ? Options : change(Options), NullLogger<OciBackend>.Instance);
+        _made.Add(backend);
+        return backend;
     }
 
     public OciBackend Of(OciTier tier) => tier == OciTier.Gvisor ? Runsc : Runc;
@@ -69,8 +75,13 @@ public sealed class BackendFixture : IDisposable
         };
     }
 
-    public void Dispose()
+    public async ValueTask DisposeAsync()
     {
+        foreach (var backend in _made)
+        {
+            await backend.DisposeAsync();
+        }
+
         foreach (var root in Directory.Exists(ImageRoots) ? Directory.GetDirectories(ImageRoots) : [])
         {
             using var umount = Process.Start("umount", Path.Combine(root, "root"));

@@ -141,11 +141,11 @@ public sealed class ConfinementTests(BackendFixture fixture) : IClassFixture<Bac
     [Theory]
     [InlineData(OciTier.HostKernel)]
     [InlineData(OciTier.Gvisor)]
-    public async Task There_is_no_network_and_nothing_of_the_host_to_see(OciTier tier)
+    public async Task There_is_no_way_out_and_nothing_of_the_host_to_see(OciTier tier)
     {
         await using var vm = await fixture.Of(tier).StartAsync(fixture.Spec(), Ct);
-        var network = await ShellAsync(vm, "tail -n +3 /proc/net/dev | grep -v lo: ; python3 -c 'import socket; s = socket.socket(); s.settimeout(3); print(s.connect_ex((\"10.0.0.1\", 80)) in (101, 113, 110, 11))'");
-        Assert.Equal("True\n", network.Stdout);
+        var network = await ShellAsync(vm, "tail -n +3 /proc/net/dev | grep -v lo: | cut -d: -f1 | tr -d ' '; python3 -c 'import socket; s = socket.socket(); s.settimeout(3); print(s.connect_ex((\"10.0.0.1\", 80)) in (101, 111, 113, 110, 11))'");
+        Assert.Equal(tier == OciTier.Gvisor ? "True\n" : "eth0\nTrue\n", network.Stdout);
         var seen = await ShellAsync(
             vm,
             "ps -e 2>/dev/null | wc -l; cat /proc/kcore /proc/keys /proc/kallsyms /proc/timer_list 2>/dev/null | head -c 100; ls /sys/firmware /sys/kernel /sys/module 2>/dev/null | grep -v :; touch /sys/x /proc/sys/kernel/x 2>/dev/null; echo 1 2>/dev/null > /proc/sys/kernel/panic; echo b 2>/dev/null > /proc/sysrq-trigger; mount | grep -c /dev/loop",

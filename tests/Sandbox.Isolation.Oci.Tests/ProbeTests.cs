@@ -20,7 +20,7 @@ public sealed class ProbeTests(BackendFixture fixture) : IClassFixture<BackendFi
         Assert.Contains("a container ran", verdict.Reason, StringComparison.Ordinal);
         Assert.Equal(tier == OciTier.HostKernel, verdict.Warnings.Any(w => w.Contains("host's own kernel", StringComparison.Ordinal)));
         Assert.Same(verdict, await fixture.Of(tier).ProbeAsync(Ct));
-        Assert.Empty(Directory.GetDirectories(fixture.HostRoot(tier)));
+        Assert.Empty(Directory.GetDirectories(fixture.HostRoot(tier), "vm-*"));
     }
 
     [Fact]
@@ -73,6 +73,6 @@ public sealed class ProbeTests(BackendFixture fixture) : IClassFixture<BackendFi
         var verdict = await backend.ProbeAsync(Ct);
         Assert.False(verdict.Usable);
         Assert.Contains(reason, verdict.Reason, StringComparison.Ordinal);
-        Assert.True(!Directory.Exists(fixture.HostRoot(OciTier.HostKernel)) || !Directory.EnumerateDirectories(fixture.HostRoot(OciTier.HostKernel)).Any());
+        Assert.True(!Directory.Exists(fixture.HostRoot(OciTier.HostKernel)) || !Directory.EnumerateDirectories(fixture.HostRoot(OciTier.HostKernel), "vm-*").Any());
     }
 }

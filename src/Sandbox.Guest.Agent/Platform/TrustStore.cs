@@ -5,13 +5,14 @@ namespace Sandbox.Guest.Agent.Platform;
 
 /// <summary>
 /// The certificate authorities that the guest's programs trust: Debian's bundle, with the one that the door to the network signs with at its end. Programs are told of the bundle by variables whose value is
-/// always the same, so that an interpreter that was started before the authority was known finds it too, at its next connection.
+/// always the same, so that a Python that was started before the authority was known finds it too, at its next connection (Node reads its variable only when it starts: its kernel helps itself).
 /// </summary>
 internal static class TrustStore
 {
     /// <summary>What nearly every TLS library of Debian reads.</summary>
     public const string Bundle = "/etc/ssl/certs/ca-certificates.crt";
 
+    /// <summary>Where Debian expects what is added; the JavaScript kernel reads it too.</summary>
     private const string OwnFile = "/usr/local/share/ca-certificates/sandbox-egress.crt";
     private const string Begin = "# sandbox-egress: begin";
     private const string End = "# sandbox-egress: end";

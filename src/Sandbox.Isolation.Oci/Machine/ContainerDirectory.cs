@@ -14,9 +14,9 @@ internal sealed class ContainerDirectory(string hostRoot, string vmId) : VmDirec
     public string PidFile => Path.Combine(DirectoryPath, "pid");
 
     /// <summary>Makes it and what belongs into it. The container's root, a nobody on the host, must be able to pass through to its root directory.</summary>
-    public void Prepare(MicroVmOwner owner)
+    public void Prepare(MicroVmOwner owner, string? network)
     {
-        Create(owner);
+        Create(owner, network);
         LetPass(Path.GetDirectoryName(DirectoryPath)!);
         LetPass(Path.GetDirectoryName(Path.GetDirectoryName(DirectoryPath)!)!);
         File.SetUnixFileMode(DirectoryPath, (UnixFileMode)0b111_001_001);

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Hosting;
+using Sandbox.Isolation.Network;
 using Sandbox.Isolation.Oci.Hosting;
 using Sandbox.Isolation.Oci.Runtimes;
 
@@ -16,7 +17,8 @@ namespace Sandbox.Isolation.Oci.Machine;
 /// <param name="Processors">The host's processors.</param>
 /// <param name="Roots">The images.</param>
 /// <param name="CdiDirectories">Where descriptions of devices are.</param>
+/// <param name="Networks">Their networks, or <see langword="null"/> where they have none.</param>
 /// <param name="Logger">Where faults are told.</param>
 internal sealed record ContainerHost(
     string Name,
-    ContainerRuntime Runtime, string HostRoot, string Checkpoints, ContainerCgroups Cgroups, UserIds Ids, UserNamespaces Namespaces, Processors Processors, ImageRoots Roots, IReadOnlyList<string> CdiDirectories, ILogger Logger);
+    ContainerRuntime Runtime, string HostRoot, string Checkpoints, ContainerCgroups Cgroups, UserIds Ids, UserNamespaces Namespaces, Processors Processors, ImageRoots Roots, IReadOnlyList<string> CdiDirectories, GuestNetworkPool? Networks, ILogger Logger);

@@ -9,6 +9,7 @@ using Sandbox.Isolation.Devices;
 using Sandbox.Isolation.Devices.Cdi;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Hosting;
+using Sandbox.Isolation.Network;
 using Sandbox.Isolation.Oci.Bundles;
 using Sandbox.Isolation.Oci.Hosting;
 
@@ -23,6 +24,7 @@ internal sealed partial class OciMicroVm : IMicroVm
     private readonly ContainerHost _host;
     private readonly ContainerDirectory _directory;
     private readonly UserIds.Lease _ids;
+    private readonly GuestNetwork? _network;
     private readonly ConsoleTail _errors = new(8192);
     private readonly TaskCompletionSource<MicroVmExit> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly SemaphoreSlim _disposing = new(1, 1);
@@ -35,12 +37,14 @@ internal sealed partial class OciMicroVm : IMicroVm
     private long _diskBytes;
     private bool _disposed;
 
-    private OciMicroVm(ContainerHost host, MicroVmSpec spec, ContainerDirectory directory, UserIds.Lease ids, ContainerOrigin origin) =>
-        (_host, Owner, _directory, _ids, _origin, _diskPath) = (host, spec.Owner, directory, ids, origin, origin.DiskPath ?? spec.DiskPath);
+    private OciMicroVm(ContainerHost host, MicroVmSpec spec, ContainerDirectory directory, UserIds.Lease ids, GuestNetwork? network, ContainerOrigin origin) =>
+        (_host, Owner, _directory, _ids, _network, _origin, _diskPath) = (host, spec.Owner, directory, ids, network, origin, origin.DiskPath ?? spec.DiskPath);
 
     public MicroVmOwner Owner { get; private set; }
 
     public IGuest Guest => _guest ?? throw new InvalidOperationException("The container has not started.");
+
+    public IGuestNetwork? Network => _network;
 
     public Task<MicroVmExit> Exited => _exited.Task;
 
@@ -54,15 +58,27 @@ internal sealed partial class OciMicroVm : IMicroVm
     public static async Task<OciMicroVm> StartAsync(ContainerHost host, MicroVmSpec spec, ContainerOrigin origin, TimeSpan deadline, CancellationToken cancellationToken)
     {
         var directory = new ContainerDirectory(host.HostRoot, spec.Owner.VmId);
-        directory.Prepare(spec.Owner);
+        var network = host.Networks is { } networks ? await networks.TakeAsync(cancellationToken) : null;
         OciMicroVm vm;
+        var prepared = false;
         try
         {
-            vm = new OciMicroVm(host, spec, directory, host.Ids.Take(), origin);
+            directory.Prepare(spec.Owner, network?.Name);
+            prepared = true;
+            vm = new OciMicroVm(host, spec, directory, host.Ids.Take(), network, origin);
         }
         catch
         {
-            directory.Remove();
+            if (network is not null)
+            {
+                await network.DisposeAsync();
+            }
+
+            if (prepared)
+            {
+                directory.Remove();
+            }
+
             throw;
         }
 
@@ -123,6 +139,11 @@ internal sealed partial class OciMicroVm : IMicroVm
             _stopped?.Dispose();
             await GiveUpDiskAsync();
             await _host.Cgroups.RemoveAsync(Owner.VmId);
+            if (_network is not null)
+            {
+                await _network.DisposeAsync();
+            }
+
             _directory.Remove();
             _ids.Dispose();
         }
@@ -197,7 +218,19 @@ internal sealed partial class OciMicroVm : IMicroVm
 
         _identity = ProcessIdentity.Of(int.Parse((await File.ReadAllTextAsync(_directory.PidFile, cancellationToken)).Trim(), CultureInfo.InvariantCulture));
         _directory.Complete(Owner, _identity);
-        _guest = await ConnectGuestAsync(_pipes, cancellationToken);
+
+        // Into the namespace that the runtime has made, not the other way round: a container may mount /sys only where its user namespace owns its network. Only the agent runs yet, and it does not need it.
+        var network = _network is not null && _identity is not null ? _network.GiveVethAsync(_identity.Pid, cancellationToken) : Task.CompletedTask;
+        try
+        {
+            _guest = await ConnectGuestAsync(_pipes, cancellationToken);
+        }
+        finally
+        {
+            await network.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        await network;
         _ = WatchAsync(_guest);
         await ReseedAsync(spec.Hostname, Owner.SessionId, keepInterpreters: false, cancellationToken);
     }

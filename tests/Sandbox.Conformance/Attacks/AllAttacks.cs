@@ -111,11 +111,11 @@ internal static class AllAttacks
         new("rm -rf /", "removes everything it can, as root", _ => "its own layer only: the image is read-only") { Shell = "rm -rf --no-preserve-root / 2>/dev/null; true", User = "root", Seconds = 8, Spoils = true },
 
         // Others.
-        new("raw sockets", "sends raw packets, as root", r => Has(r, "sent") ? "" : "refused, or there is no interface")
+        new("raw sockets", "sends raw packets, as root", r => Has(r, "sent") ? "sent to its own door, which drops and counts it" : "refused, or there is no interface")
         {
             Shell = "python3 -c \"import socket\ntry:\n    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0)); s.send(bytes(60)); print('sent')\nexcept Exception as e: print(type(e).__name__)\"; true", User = "root",
         },
-        new("cloud metadata", "asks 169.254.169.254 for credentials", r => Has(r, "connected") ? "" : "no route") { Shell = Connects("169.254.169.254 80"), Python = PythonConnects("'169.254.169.254'", "80") },
+        new("cloud metadata", "asks 169.254.169.254 for credentials", r => Has(r, "connected") ? "" : "no route, or refused at the door") { Shell = Connects("169.254.169.254 80"), Python = PythonConnects("'169.254.169.254'", "80") },
         new("host by network", "connects to a port that listens on every address of the host", r => Has(r, "connected") ? "" : "not reachable")
         {
             Shell = "for h in 127.0.0.1 10.0.2.2 $HOSTS; do " + Connects("$h $PORT") + "; done", Python = PythonConnects("'127.0.0.1'", "$PORT"),

@@ -35,11 +35,15 @@ public sealed class SeparationTests(Subjects subjects) : ConformanceTest(subject
     }
 
     [Theory, ClassData(typeof(Matrix))]
-    public async Task There_is_no_network_unless_it_was_given_one(string backend)
+    public async Task There_is_no_network_unless_it_was_given_one_and_that_leads_nowhere_by_itself(string backend)
     {
         var subject = await WithProcessesAsync(backend);
         var vm = await subject.SharedAsync("shared", Ct);
-        Assert.Equal("lo\n", (await ShellAsync(vm, "ls /sys/class/net 2>/dev/null || tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '")).Stdout);
+        Assert.Equal(subject.Can.Network ? "eth0\nlo\n" : "lo\n", (await ShellAsync(vm, "ls /sys/class/net 2>/dev/null || tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '")).Stdout);
+
+        // Nobody listens in it yet: it leads nowhere.
+        Assert.Equal(subject.Can.Network, vm.Network is not null);
+        Assert.NotEqual(0, (await ShellAsync(vm, "timeout 20 bash -c 'echo >/dev/tcp/1.1.1.1/443'")).Exited.ExitCode);
         Passed(subject);
     }
 
