@@ -18,10 +18,13 @@ public sealed class SharedFileTests(Subjects subjects) : ConformanceTest(subject
     private const string Name = "timing of shared files";
     private const int Files = 24;
 
-    /// <summary>So often right that it is no luck: the chance of a coin is below one in ten thousand.</summary>
+    /// <summary>Answers of the kernel that are so often right are no luck: the chance of a coin is below one in ten thousand.</summary>
     private const double Tells = 0.9;
 
-    /// <summary>Large files of the image that no program opens by itself, the same choice in every machine.</summary>
+    /// <summary>Read times are noisy, and a leak that is noisy is one. Among so many pairs a coin comes that far once in ten times.</summary>
+    private const double Leaks = 0.65;
+
+    /// <summary>Large files of the image that no program opens by itself, the same choice in every machine of a backend: what the attacker of another one has read is in the host's memory already.</summary>
     private const string Choose = """
         import os, random
         found = []
@@ -30,7 +33,7 @@ public sealed class SharedFileTests(Subjects subjects) : ConformanceTest(subject
                 for n in names:
                     p = os.path.join(d, n)
                     if not os.path.islink(p) and 40000 <= os.path.getsize(p) <= 400000 and not n.endswith(('.so', '.pyc')) and '.so.' not in n: found.append(p)
-        print('\n'.join(random.Random(7).sample(sorted(found), 24)))
+        print('\n'.join(random.Random('$BACKEND').sample(sorted(found), 24)))
         """;
 
     /// <summary>Throws out of memory what it may: by advice, and where the kernel is its own, by that.</summary>
@@ -82,7 +85,7 @@ public sealed class SharedFileTests(Subjects subjects) : ConformanceTest(subject
         // Machines of this test alone: what others have read is not asked.
         await using var neighbour = await subject.StartAsync(Ct);
         await using var attacker = await subject.StartAsync(Ct);
-        var files = (await PythonAsync(neighbour, Choose)).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        var files = (await PythonAsync(neighbour, Choose.Replace("$BACKEND", backend, StringComparison.Ordinal))).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal(Files, files.Length);
         await ShellAsync(attacker, $"cat > /tmp/files <<'END'\n{string.Join('\n', files)}\nEND\ntruncate -s -1 /tmp/files", user: "root");
         await PythonAsync(attacker, Forget);
@@ -101,9 +104,10 @@ public sealed class SharedFileTests(Subjects subjects) : ConformanceTest(subject
         var nowait = Rightness([.. seen.Select(s => s[0])], read);
         var mincore = Rightness([.. seen.Select(s => s[1])], read);
         var timing = Ordering([.. seen.Select(s => long.Parse(s[2], CultureInfo.InvariantCulture))], read);
-        var channels = string.Create(CultureInfo.InvariantCulture, $"a read that must not wait {Said(nowait)}, mincore {Said(mincore)}, read times {timing:0%}");
-        var told = nowait >= Tells || mincore >= Tells || timing >= Tells;
-        subject.Findings.Attacks[Name] = told ? $"**not contained**: which files of the image a neighbour has read can be told ({channels})" : $"cannot be told ({channels} right, where a coin has half)";
+        var channels = string.Create(CultureInfo.InvariantCulture, $"right by a read that must not wait: {Said(nowait)}, by mincore: {Said(mincore)}, by read times: {timing:0%} of pairs; a coin has half");
+        subject.Findings.Attacks[Name] = nowait >= Tells || mincore >= Tells ? $"**not contained**: the kernel says which files of the image a neighbour has read ({channels})"
+            : timing >= Leaks ? $"**not contained**: read times hint at which files of the image a neighbour has read ({channels})"
+            : $"not told in this run, which proves nothing: the host's memory of the image is shared ({channels})";
         TestContext.Current.TestOutputHelper?.WriteLine($"{backend}: {subject.Findings.Attacks[Name]}");
 
         // What the kernel itself says is certain knowledge, and the host's kernel says it to nobody who has another one. Times are what they are.
@@ -140,5 +144,5 @@ public sealed class SharedFileTests(Subjects subjects) : ConformanceTest(subject
         return pairs.Average();
     }
 
-    private static string Said(double? right) => right is { } r ? string.Create(CultureInfo.InvariantCulture, $"{r:0%}") : "says nothing";
+    private static string Said(double? right) => right is { } r ? string.Create(CultureInfo.InvariantCulture, $"{r:0%}") : "no answer";
 }
