@@ -65,6 +65,7 @@ public sealed partial class SandboxServer
                     RuntimeRoot = RuntimeRoot,
                     ProbeImage = new ImageStore(options.ImageRoot).FindBootable,
                     CdiDirectories = options.Devices.CdiDirectories,
+                    Network = NetworkOf(options),
                 },
                 s.GetRequiredService<ILogger<OciBackend>>()));
         }

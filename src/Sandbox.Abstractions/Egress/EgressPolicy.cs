@@ -51,7 +51,7 @@ public sealed record EgressRule
     /// <summary>A host name (<c>pypi.org</c>), any name below one (<c>*.pypi.org</c>, which <c>pypi.org</c> itself does not match), or any name at all (<c>*</c>). Letters of either case; IDNs in their ASCII form.</summary>
     [Id(1)] public string? Host { get; init; }
 
-    /// <summary>An IPv4 address or range in CIDR form, for connections to addresses that our DNS did not answer with.</summary>
+    /// <summary>An IPv4 address or range in CIDR form, for connections to an address of it, whether or not a name led there.</summary>
     [Id(2)] public string? Cidr { get; init; }
 
     /// <summary>TCP ports, 1 to 65535. Empty: 80 and 443 for a host, all for a range. At most 32.</summary>

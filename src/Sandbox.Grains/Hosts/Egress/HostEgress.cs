@@ -30,7 +30,6 @@ internal sealed class HostEgress : IAsyncDisposable
     private readonly Lazy<Task<ProxyHost>> _proxy;
     private readonly Lazy<DnsClientResolver> _upstream;
     private readonly Lazy<ModelAuditorOptions?> _model;
-    private readonly HttpClient _http = new(new SocketsHttpHandler { AllowAutoRedirect = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) });
     private readonly ConcurrentDictionary<string, Lazy<Task<Authority>>> _authorities = new(StringComparer.Ordinal);
 
     public HostEgress(HostOptions options, TenantSeal? seal, TimeProvider clock, ILoggerFactory loggers)
@@ -40,7 +39,7 @@ internal sealed class HostEgress : IAsyncDisposable
         _proxy = new Lazy<Task<ProxyHost>>(StartProxyAsync);
         _upstream = new Lazy<DnsClientResolver>(() => new DnsClientResolver(options.Egress.NameServers.Count > 0 ? options.Egress.NameServers : null));
         _model = new Lazy<ModelAuditorOptions?>(ReadModel);
-        Contexts = new ProxyContextFactory(Addresses, loggers.CreateLogger<ProxyContextFactory>());
+        Contexts = new ProxyContextFactory(null, Addresses, loggers.CreateLogger<ProxyContextFactory>());
     }
 
     /// <summary>What counts as public here.</summary>
@@ -50,8 +49,8 @@ internal sealed class HostEgress : IAsyncDisposable
 
     public ProxyContextFactory Contexts { get; }
 
-    /// <summary>A model judge of a session's own, with its budget; <see langword="null"/> where the operator has set up none.</summary>
-    public ModelAuditor? MakeModel() => _model.Value is { } options ? new ModelAuditor(_http, options, _clock) : null;
+    /// <summary>The model that judges; <see langword="null"/> where the operator has set up none.</summary>
+    public ModelAuditorOptions? Model => _model.Value;
 
     public Task<ProxyHost> ProxyAsync() => _proxy.Value;
 
@@ -125,8 +124,6 @@ internal sealed class HostEgress : IAsyncDisposable
         {
             (await authority.Value).Own.Dispose();
         }
-
-        _http.Dispose();
     }
 
     private TenantSeal Seal => _seal ?? throw new SandboxException(SandboxErrorCode.Unsupported, "The server has no master key, so it can neither use secrets nor look into traffic.");

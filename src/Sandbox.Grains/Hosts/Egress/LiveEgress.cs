@@ -25,9 +25,9 @@ internal sealed class LiveEgress : IAsyncDisposable
     private readonly SessionDns _dns;
     private readonly SemaphoreSlim _turn = new(1, 1);
     private readonly ILogger _logger;
+    private readonly DropLog _dropLog;
     private readonly ITimer _drops;
     private SessionProxy? _proxy;
-    private NetworkDrops _seen = new();
     private bool _disposed;
 
     private LiveEgress(HostEgress host, string tenant, string sessionId, IGuestNetwork network, EgressLog log, MicroVmEgress egress, CompiledPolicy decisions, TimeProvider clock, ILoggerFactory loggers)
@@ -36,7 +36,8 @@ internal sealed class LiveEgress : IAsyncDisposable
         _logger = loggers.CreateLogger<LiveEgress>();
         var names = SessionNames.Over(host.Upstream, host.Addresses, clock);
         _names = names.Names;
-        _memory = new AuditMemory(model: host.MakeModel(), time: clock);
+        _memory = new AuditMemory(time: clock);
+        _dropLog = new DropLog(log);
         _dns = new SessionDns(new SessionDnsParts
         {
             Decisions = decisions,
@@ -75,7 +76,7 @@ internal sealed class LiveEgress : IAsyncDisposable
         }
     }
 
-    /// <summary>Holds the machine to another policy. The tighter of the two holds at every moment: names and new connections first, then what is open already, the firewall last.</summary>
+    /// <summary>Holds the machine to another policy. The proxy goes first, because every connection ends there: from then on nothing new passes that the policy denies, and what is open and denied is ended.</summary>
     public async Task UpdateAsync(MicroVmEgress egress, CancellationToken cancellationToken)
     {
         await _turn.WaitAsync(cancellationToken);
@@ -88,9 +89,11 @@ internal sealed class LiveEgress : IAsyncDisposable
 
             var decisions = new CompiledPolicy(egress.Policy, _host.Addresses);
             var context = await ContextAsync(egress, cancellationToken);
-            _dns.Decisions = decisions;
             await _proxy!.UpdateAsync(context, await CertificatesAsync(egress, cancellationToken));
             await _network.ReplaceAsync(decisions.Ranges, _names.EndpointsUnder(decisions), cancellationToken);
+
+            // Last: it then knows nothing to be open that the firewall has just closed.
+            _dns.Decisions = decisions;
             if (egress.Version > Present.Version)
             {
                 _log.Write(new EgressRecord { Kind = EgressRecordKind.Policy, Outcome = EgressOutcome.Allowed, Reason = $"policy version {egress.Version} is in force" });
@@ -149,7 +152,7 @@ internal sealed class LiveEgress : IAsyncDisposable
         // A secret that was deleted since the policy was set is not there any more; what it stood for fails, and nothing else.
         var secrets = await _host.OpenSecretsAsync(_tenant, egress, cancellationToken);
         var policy = egress.Policy with { Secrets = [.. egress.Policy.Secrets.Where(n => secrets.Any(s => s.Name == n))] };
-        return _host.Contexts.Create(_tenant, _sessionId, new EgressSettings { Policy = policy, Secrets = secrets }, _names, _log, _memory);
+        return _host.Contexts.Create(_tenant, _sessionId, new EgressSettings { Policy = policy, Secrets = secrets, Model = _host.Model }, _names, _log, _memory);
     }
 
     private async Task<LeafCertificates?> CertificatesAsync(MicroVmEgress egress, CancellationToken cancellationToken) =>
@@ -160,28 +163,7 @@ internal sealed class LiveEgress : IAsyncDisposable
     {
         try
         {
-            var now = await _network.ReadDropsAsync(CancellationToken.None);
-            NetworkDrops before;
-            lock (_drops)
-            {
-                (before, _seen) = (_seen, now);
-            }
-
-            foreach (var (count, what) in new[]
-            {
-                (now.Tcp - before.Tcp, "TCP to where nothing is open"),
-                (now.Udp - before.Udp, "UDP that is not for the session's DNS"),
-                (now.NotPublic - before.NotPublic, "to addresses that are not public"),
-                (now.Spoofed - before.Spoofed, "from an address that is not the session's own"),
-                (now.Rate - before.Rate, "beyond the rate of new connections"),
-                (now.Other - before.Other, "neither TCP nor UDP over IPv4"),
-            })
-            {
-                if (count > 0)
-                {
-                    _log.Write(new EgressRecord { Kind = EgressRecordKind.Drop, Outcome = EgressOutcome.Denied, Reason = what, By = "firewall", Count = count });
-                }
-            }
+            _dropLog.Observe(await _network.ReadDropsAsync(CancellationToken.None));
         }
         catch (Exception e)
         {
