@@ -16,8 +16,8 @@ public sealed class DeviceTests(BackendFixture fixture) : IClassFixture<BackendF
     public void A_machine_with_devices_has_a_bus_for_them_and_is_otherwise_the_same()
     {
         var spec = fixture.Spec();
-        var without = CommandLine.Build(spec, new QemuDirectory("/run/x", "vm1"), "kvm", 0, clone: false, incoming: false).ToList();
-        var with = CommandLine.Build(spec with { Devices = [Gpu] }, new QemuDirectory("/run/x", "vm1"), "kvm", 0, clone: false, incoming: false).ToList();
+        var without = CommandLine.Build(spec, new QemuDirectory("/run/x", "vm1"), "kvm", 0, network: true, clone: false, incoming: false).ToList();
+        var with = CommandLine.Build(spec with { Devices = [Gpu] }, new QemuDirectory("/run/x", "vm1"), "kvm", 0, network: true, clone: false, incoming: false).ToList();
 
         var machine = without.IndexOf("-machine") + 1;
         Assert.Equal(without[machine] + ",pcie=on", with[machine]);
