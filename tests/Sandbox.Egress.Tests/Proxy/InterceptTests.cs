@@ -341,6 +341,8 @@ public sealed class InterceptTests
 
         protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context)
         {
+            // Or the client keeps the headers until there is a body.
+            await stream.FlushAsync();
             await foreach (var piece in Pieces.Reader.ReadAllAsync())
             {
                 await stream.WriteAsync(piece);
