@@ -77,11 +77,29 @@ public sealed class AuditTests
         await using var world = await World.StartAsync();
 
         await world.PostAsync(Compressed(encoding, "what it holds"));
+        await world.PostAsync(Compressed(encoding, Convert.ToHexString(System.Security.Cryptography.RandomNumberGenerator.GetBytes(1_000_000))));
         await world.PostAsync(Compressed(encoding, new string('0', 50_000_000)));
 
         Assert.Equal("what it holds", Encoding.ASCII.GetString(world.Rig.Auditor.Seen.First().Body.Span));
         var bomb = world.Rig.Auditor.Seen.Last();
         Assert.Equal((AuditRequest.BodyLimit, true), (bomb.Body.Length, bomb.BodyIsCut));
+    }
+
+    [Theory]
+    [InlineData("zstd")]
+    [InlineData("gzip, gzip")]
+    [InlineData("gzip")]
+    [InlineData("br")]
+    [InlineData("deflate")]
+    public async Task A_body_that_is_not_what_it_says_is_denied(string encoding)
+    {
+        await using var world = await World.StartAsync();
+
+        var response = await world.PostAsync(new ByteArrayContent(Encoding.ASCII.GetBytes("as plain as can be, whatever the header says of it")) { Headers = { { "Content-Encoding", encoding } } });
+
+        Assert.Equal(HttpStatusCode.Forbidden, response.StatusCode);
+        Assert.Empty(world.Rig.Auditor.Seen);
+        Assert.Empty(world.Rig.Dialled);
     }
 
     [Theory]

@@ -154,6 +154,42 @@ public sealed class InterceptTests
     }
 
     [Fact]
+    public async Task Both_sides_may_speak_at_once()
+    {
+        await using var web = await TestServers.WebAsync(
+            async http =>
+            {
+                http.Response.ContentType = "application/grpc";
+                await http.Response.Body.FlushAsync();
+                var buffer = new byte[100];
+                int count;
+                while ((count = await http.Request.Body.ReadAsync(buffer)) > 0)
+                {
+                    await http.Response.Body.WriteAsync(buffer.AsMemory(0, count));
+                }
+            },
+            TestServers.Certificate(ProxyRig.Name));
+        await using var rig = await StartAsync(web);
+        using var client = rig.Client(HttpVersion.Version20);
+        var content = new PipedContent();
+        using var request = new HttpRequestMessage(HttpMethod.Post, $"https://{ProxyRig.Name}/") { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact, Content = content };
+        content.Headers.ContentType = new("application/grpc");
+
+        using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead).WaitAsync(TimeSpan.FromSeconds(10));
+        await using var answer = await response.Content.ReadAsStreamAsync();
+        for (var i = 0; i < 3; i++)
+        {
+            await content.Pieces.Writer.WriteAsync([(byte)i]);
+            var got = new byte[1];
+            await answer.ReadExactlyAsync(got).AsTask().WaitAsync(TimeSpan.FromSeconds(10));
+            Assert.Equal(i, got[0]);
+        }
+
+        content.Pieces.Writer.Complete();
+        Assert.Equal(0, await answer.ReadAsync(new byte[1]));
+    }
+
+    [Fact]
     public async Task A_body_is_sent_after_100_Continue()
     {
         await using var web = await TestServers.WebAsync(async http => await http.Response.WriteAsync(await new StreamReader(http.Request.Body).ReadToEndAsync()), TestServers.Certificate(ProxyRig.Name));
@@ -298,4 +334,26 @@ public sealed class InterceptTests
             setUp?.Invoke(rig);
         },
         options);
+
+    private sealed class PipedContent : HttpContent
+    {
+        public System.Threading.Channels.Channel<byte[]> Pieces { get; } = System.Threading.Channels.Channel.CreateUnbounded<byte[]>();
+
+        protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context)
+        {
+            // Or the client keeps the headers until there is a body.
+            await stream.FlushAsync();
+            await foreach (var piece in Pieces.Reader.ReadAllAsync())
+            {
+                await stream.WriteAsync(piece);
+                await stream.FlushAsync();
+            }
+        }
+
+        protected override bool TryComputeLength(out long length)
+        {
+            length = 0;
+            return false;
+        }
+    }
 }

@@ -64,7 +64,7 @@ internal sealed class ProxyRig : IAsyncDisposable
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
         _source.Destinations[((IPEndPoint)socket.LocalEndPoint!).Port] = new IPEndPoint(address, port);
-        
+
         // Not asynchronously: one that is refused at once would be noticed as reset before it is noticed as connected.
         await Task.Run(() => socket.Connect(_source.EndPoint));
         return socket;

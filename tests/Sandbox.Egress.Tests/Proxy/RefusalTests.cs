@@ -97,6 +97,22 @@ public sealed class RefusalTests
         Assert.Empty(rig.Dialled);
     }
 
+    [Fact]
+    public async Task A_guest_that_is_slow_is_waited_for_where_it_must_begin()
+    {
+        using var server = TestServers.Tcp(async s =>
+        {
+            await s.ReceiveAsync(new byte[1000]);
+            await s.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"u8.ToArray());
+        });
+        await using var rig = await ProxyRig.StartAsync(r => r.Decisions.Intercepted.Add(ProxyRig.Name), Quick with { HeadTimeout = TimeSpan.FromSeconds(10) });
+        rig.Route(ProxyRig.Address, 8080, server.EndPoint);
+        await using var stream = new NetworkStream(await rig.ConnectAsync(8080), ownsSocket: true);
+        await Task.Delay(5 * Quick.SilenceWindow);
+
+        Assert.EndsWith("ok", await RawHttp.ExchangeAsync(stream, $"GET / HTTP/1.1\r\nHost: {ProxyRig.Name}:8080\r\nConnection: close\r\n\r\n"), StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(443)]
     [InlineData(80)]

@@ -40,7 +40,11 @@ internal sealed class ConnectionServer(ProxyHost host)
             return;
         }
 
-        var opening = await _reader.ReadAsync(connection.Socket, connection.Destination.Port, connection.Ended);
+        await BeginAsync(connection, await _reader.ReadAsync(connection.Socket, connection.Destination.Port, mustBegin: false, connection.Ended));
+    }
+
+    private async Task BeginAsync(GuestConnection connection, Opening opening)
+    {
         switch (opening.Kind)
         {
             case OpeningKind.Gone:
@@ -106,6 +110,14 @@ internal sealed class ConnectionServer(ProxyHost host)
         if (connection.Destination.Port == TlsPort && !Tolerate(connection, ref judgement, NoTls))
         {
             Refuse(connection, NoTls);
+            return;
+        }
+
+        if (judgement.Verdict.Intercept && opening.Kind == OpeningKind.Silent)
+        {
+            // What could pass must be TLS or HTTP, and a guest begins those: it is only slow, and says itself who it is for.
+            connection.Forget();
+            await BeginAsync(connection, await _reader.ReadAsync(connection.Socket, connection.Destination.Port, mustBegin: true, connection.Ended));
             return;
         }
 
@@ -185,7 +197,7 @@ internal sealed class ConnectionServer(ProxyHost host)
         }
         else if (connection.RequestCount == 0)
         {
-            connection.Log(EgressOutcome.Failed, BuiltIn, "No request that is well-formed came over the connection.");
+            connection.Log(EgressOutcome.Failed, BuiltIn, "No request came over the connection.");
         }
     }
 

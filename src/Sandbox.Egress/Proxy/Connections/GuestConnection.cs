@@ -45,7 +45,7 @@ internal sealed class GuestConnection : IDisposable
     /// <summary>What it is judged by; unset before its first bytes.</summary>
     public Subject? Subject => Volatile.Read(ref _subject);
 
-    /// <summary>Requests that it carried.</summary>
+    /// <summary>Requests that it carried, well-formed or not.</summary>
     public int RequestCount => Volatile.Read(ref _requestCount);
 
     /// <summary>Runs until it is over.</summary>
@@ -57,6 +57,9 @@ internal sealed class GuestConnection : IDisposable
         Interlocked.Exchange(ref _subject, subject);
         return subject.Judge(Session.Context.Decisions);
     }
+
+    /// <summary>What it was judged by does not count any more; it is judged anew.</summary>
+    public void Forget() => Interlocked.Exchange(ref _subject, null);
 
     /// <summary>Judges it again, and its requests, and ends what is permitted no more. Returns whether the connection was ended.</summary>
     public bool Reconsider(ProxyContext context)
@@ -99,6 +102,9 @@ internal sealed class GuestConnection : IDisposable
         Interlocked.Increment(ref _requestCount);
         _requests[request] = true;
     }
+
+    /// <summary>Notes a request that could not be read.</summary>
+    public void NoteMalformed() => Interlocked.Increment(ref _requestCount);
 
     /// <summary>It is over.</summary>
     public void Finish(ActiveRequest request) => _requests.TryRemove(request, out _);

@@ -16,11 +16,15 @@ internal sealed class OpeningReader(ProxyOptions options, TimeProvider time)
         [.. new[] { "GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT ", "PRI ", "PROPFIND ", "PROPPATCH ", "MKCOL ", "COPY ", "MOVE ", "LOCK ", "UNLOCK ", "REPORT ", "SEARCH " }.Select(m => System.Text.Encoding.ASCII.GetBytes(m))];
 
     /// <summary>Reads.</summary>
+    /// <param name="socket">The connection.</param>
+    /// <param name="port">The port that it is for.</param>
+    /// <param name="mustBegin">The guest must be the one to begin. On ports 80 and 443 it must anyway.</param>
+    /// <param name="cancellationToken">Ends the reading.</param>
     /// <exception cref="SocketException">The guest reset the connection.</exception>
-    public async Task<Opening> ReadAsync(Socket socket, int port, CancellationToken cancellationToken)
+    public async Task<Opening> ReadAsync(Socket socket, int port, bool mustBegin, CancellationToken cancellationToken)
     {
         // Where a client always speaks first it has the whole time for it; elsewhere the other side may be the one to begin.
-        var clientBegins = port is TlsPort or HttpPort;
+        var clientBegins = mustBegin || port is TlsPort or HttpPort;
         using var total = new CancellationTokenSource(options.HeadTimeout, time);
         using var window = new CancellationTokenSource(clientBegins ? options.HeadTimeout : options.SilenceWindow, time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, total.Token);
@@ -37,7 +41,7 @@ internal sealed class OpeningReader(ProxyOptions options, TimeProvider time)
             }
             catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
             {
-                return TooLate(buffer.AsMemory(0, length), port, tls is not null);
+                return TooLate(buffer.AsMemory(0, length), clientBegins || tls is not null);
             }
 
             if (count == 0)
@@ -84,9 +88,9 @@ internal sealed class OpeningReader(ProxyOptions options, TimeProvider time)
         }
     }
 
-    private Opening TooLate(ReadOnlyMemory<byte> bytes, int port, bool isTls)
+    private Opening TooLate(ReadOnlyMemory<byte> bytes, bool isFault)
     {
-        if (isTls || (port is TlsPort or HttpPort))
+        if (isFault)
         {
             return new Opening(OpeningKind.Bad, bytes, Fault: $"Nothing that could be judged came within {options.HeadTimeout.TotalSeconds:0.#} s.");
         }

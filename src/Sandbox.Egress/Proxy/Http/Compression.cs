@@ -17,8 +17,15 @@ internal static class Compression
         _ => null,
     };
 
-    /// <summary>The beginning of what a body holds, as far as it can be read: one byte more than the limit where there is more. <see langword="null"/>: its encoding is not known.</summary>
-    public static async Task<byte[]?> ReadAsync(string encoding, ReadOnlyMemory<byte> body, int limit, CancellationToken cancellationToken)
+    /// <summary>
+    /// The beginning of what a body holds: one byte more than the limit where there is more. <see langword="null"/>: that cannot be told, because its encoding is not known, or it is not what it says it is.
+    /// </summary>
+    /// <param name="encoding">Of <c>Content-Encoding</c>.</param>
+    /// <param name="body">The body, or its first part.</param>
+    /// <param name="isWhole">Whether it is all of it. Otherwise it may end anywhere.</param>
+    /// <param name="limit">Most bytes to be made.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public static async Task<byte[]?> ReadAsync(string encoding, ReadOnlyMemory<byte> body, bool isWhole, int limit, CancellationToken cancellationToken)
     {
         using var compressed = new MemoryStream(body.ToArray(), writable: false);
         await using var plain = Open(encoding, compressed);
@@ -38,11 +45,18 @@ internal static class Compression
                 length += count;
             }
         }
-        catch (Exception e) when (e is InvalidDataException or IOException)
+        catch (Exception e) when (e is InvalidDataException or IOException or InvalidOperationException)
         {
-            // It was cut, or is no such thing; what came out until then is what there is to see.
+            if (isWhole)
+            {
+                return null;
+            }
         }
 
-        return buffer[..length];
+        // Something that was sent and holds nothing is not compressed: whoever gets it may take it for what it is.
+        return length == 0 && body.Length > 0 && !IsEmptyStream(body.Length) ? null : buffer[..length];
     }
+
+    /// <summary>What nothing becomes when it is compressed: a header and a trailer.</summary>
+    private static bool IsEmptyStream(int length) => length <= 32;
 }

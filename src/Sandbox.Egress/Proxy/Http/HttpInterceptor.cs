@@ -4,7 +4,6 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Sandbox.Egress.Proxy.Connections;
 using Yarp.ReverseProxy.Forwarder;
@@ -18,14 +17,14 @@ internal sealed class HttpInterceptor : IHttpApplication<HttpContext>, IAsyncDis
     private static readonly TimeSpan MaxKeepAlive = TimeSpan.FromMinutes(2);
 
     private readonly InterceptTransport _transport = new();
+    private readonly BadRequestLog _badRequests = new();
     private readonly ServiceProvider _services;
     private readonly KestrelServer _server;
     private readonly RequestHandler _handler;
 
     private HttpInterceptor(ProxyHost host)
     {
-        // Both write paths and queries of guests' requests into logs of the host; what is to be known of them is in the sessions' own.
-        var loggers = NullLoggerFactory.Instance;
+        // Without loggers: YARP writes the targets of guests' requests. What is to be known of them is in the sessions' own logs.
         _services = new ServiceCollection().AddLogging().AddHttpForwarder().BuildServiceProvider();
 
         // Lines end with CR LF and with nothing else. There is no option for it; other servers of the process that start later become as strict.
@@ -33,7 +32,7 @@ internal sealed class HttpInterceptor : IHttpApplication<HttpContext>, IAsyncDis
         var options = new KestrelServerOptions { AddServerHeader = false, AllowAlternateSchemes = false, ApplicationServices = _services };
         SetLimits(options.Limits, host.Options);
         options.Listen(_transport.EndPoint, listen => listen.Protocols = HttpProtocols.Http1AndHttp2);
-        _server = new KestrelServer(Options.Create(options), _transport, loggers);
+        _server = new KestrelServer(Options.Create(options), _transport, _badRequests);
         _handler = new RequestHandler(host, _services.GetRequiredService<IHttpForwarder>());
     }
 
@@ -48,10 +47,13 @@ internal sealed class HttpInterceptor : IHttpApplication<HttpContext>, IAsyncDis
     public async Task ServeAsync(GuestConnection connection, Stream stream, SslApplicationProtocol protocol, bool isTls)
     {
         var served = new InterceptedConnection(connection, stream, protocol, isTls);
+        _badRequests.Add(served);
         if (_transport.TryAdd(served))
         {
             await served.Over;
         }
+
+        _badRequests.Remove(served);
 
         await Lingering.CloseAsync(connection.Socket, stream, connection.Ended);
         await served.FinishAsync();

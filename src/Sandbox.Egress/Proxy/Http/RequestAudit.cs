@@ -1,6 +1,7 @@
 using Microsoft.AspNetCore.Http;
 using Sandbox.Abstractions;
 using Sandbox.Egress.Audit;
+using Sandbox.Egress.Proxy.Connections;
 
 namespace Sandbox.Egress.Proxy.Http;
 
@@ -25,10 +26,18 @@ internal sealed class RequestAudit(ProxyOptions options, TimeProvider time)
             http.Request.Body = body;
         }
 
+        var seen = await LookIntoAsync(exchange, body);
+        if (seen is null)
+        {
+            var hidden = $"The body is compressed as {http.Request.Headers.ContentEncoding}, or says so, and cannot be looked into.";
+            (exchange.By, exchange.Reason) = (ConnectionServer.BuiltIn, hidden);
+            return exchange.Tolerate(ConnectionServer.BuiltIn, hidden) ? null : Refusal.Policy(ConnectionServer.BuiltIn, hidden) with { Advice = "Send it as it is, or compressed with gzip, br or deflate." };
+        }
+
         AuditVerdict verdict;
         try
         {
-            verdict = await exchange.Context.Auditor.JudgeAsync(await DescribeAsync(exchange, form, body), http.RequestAborted);
+            verdict = await exchange.Context.Auditor.JudgeAsync(Describe(exchange, form, body, seen.Value), http.RequestAborted);
         }
         catch (OperationCanceledException) when (http.RequestAborted.IsCancellationRequested)
         {
@@ -94,17 +103,24 @@ internal sealed class RequestAudit(ProxyOptions options, TimeProvider time)
         return Refusal.Policy(NoJudge, reason) with { Advice = "Try again; if it stays so, tell the operator." };
     }
 
-    private static async Task<AuditRequest> DescribeAsync(Exchange exchange, RequestForm form, PeekedBody body)
+    /// <summary>What the body holds, as far as it was read; <see langword="null"/>: that cannot be told.</summary>
+    private static async Task<ReadOnlyMemory<byte>?> LookIntoAsync(Exchange exchange, PeekedBody body)
     {
-        var request = exchange.Http.Request;
-        var encoding = request.Headers.ContentEncoding.ToString();
-        var seen = body.Peeked;
-        var isCut = !body.IsComplete && !form.IsUpgrade;
-        if (!Compression.IsNone(encoding) && await Compression.ReadAsync(encoding, seen, AuditRequest.BodyLimit, exchange.Http.RequestAborted) is { } plain)
+        var encoding = exchange.Http.Request.Headers.ContentEncoding.ToString();
+        if (body.Peeked.IsEmpty || Compression.IsNone(encoding))
         {
-            seen = plain;
+            return body.Peeked;
         }
 
+        // In two steps: "null" by itself becomes an empty body, which is something else.
+        var plain = await Compression.ReadAsync(encoding, body.Peeked, body.IsComplete, AuditRequest.BodyLimit, exchange.Http.RequestAborted);
+        return plain is null ? default(ReadOnlyMemory<byte>?) : plain.AsMemory();
+    }
+
+    private static AuditRequest Describe(Exchange exchange, RequestForm form, PeekedBody body, ReadOnlyMemory<byte> seen)
+    {
+        var request = exchange.Http.Request;
+        var isCut = !body.IsComplete && !form.IsUpgrade;
         return new AuditRequest
         {
             Tenant = exchange.Context.Tenant,
