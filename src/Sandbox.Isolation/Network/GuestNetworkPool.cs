@@ -189,6 +189,8 @@ public sealed partial class GuestNetworkPool : IAsyncDisposable
             }
         }
 
+        // The host's own directory has others' machines in it, which must pass through: only this one is closed.
+        Directory.CreateDirectory(Path.GetDirectoryName(_directory)!);
         Directory.CreateDirectory(_directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         var path = Path.Combine(_directory, _prefix + Interlocked.Increment(ref _next).ToString(CultureInfo.InvariantCulture));
         return GuestNetwork.CreateAsync(path, _kind, _options, cancellationToken);
