@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Diagnostics;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Images;
@@ -80,12 +79,6 @@ public sealed class BackendFixture : IAsyncDisposable
         foreach (var backend in _made)
         {
             await backend.DisposeAsync();
-        }
-
-        foreach (var root in Directory.Exists(ImageRoots) ? Directory.GetDirectories(ImageRoots) : [])
-        {
-            using var umount = Process.Start("umount", Path.Combine(root, "root"));
-            umount.WaitForExit();
         }
 
         Directory.Delete(_directory, recursive: true);

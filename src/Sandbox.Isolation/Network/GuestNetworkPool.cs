@@ -26,7 +26,7 @@ public sealed partial class GuestNetworkPool : IAsyncDisposable
     private bool _isFilling;
     private bool _isWatchingExit;
     private bool _disposed;
-    private static int _next;
+    private static int Made;
 
     /// <summary>Makes the pool; it touches nothing yet.</summary>
     /// <param name="hostRoot">Runtime directory of the backend on this host; the networks are in <c>net</c> below it.</param>
@@ -189,8 +189,10 @@ public sealed partial class GuestNetworkPool : IAsyncDisposable
             }
         }
 
+        // The host's own directory has others' machines in it, which must pass through: only this one is closed.
+        Directory.CreateDirectory(Path.GetDirectoryName(_directory)!);
         Directory.CreateDirectory(_directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        var path = Path.Combine(_directory, _prefix + Interlocked.Increment(ref _next).ToString(CultureInfo.InvariantCulture));
+        var path = Path.Combine(_directory, _prefix + Interlocked.Increment(ref Made).ToString(CultureInfo.InvariantCulture));
         return GuestNetwork.CreateAsync(path, _kind, _options, cancellationToken);
     }
 

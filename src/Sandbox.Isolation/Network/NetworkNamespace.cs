@@ -46,8 +46,15 @@ internal sealed class NetworkNamespace : IDisposable
     {
         _ = NetworkNative.Unmount(path, NetworkNative.DetachMount);
 
-        // Unlinking also ends copies of the mount that other mount namespaces have.
-        File.Delete(path);
+        try
+        {
+            // Unlinking also ends copies of the mount that other mount namespaces have.
+            File.Delete(path);
+        }
+        catch (DirectoryNotFoundException)
+        {
+            // Removed before, and the directory after it.
+        }
     }
 
     /// <summary>Opens a namespace by a file under /proc or by the one that holds it.</summary>

@@ -35,6 +35,8 @@ public sealed class GuestNetworkPoolTests
         await scene.Pool.DisposeAsync();
         Assert.False(Directory.Exists(scene.Directory));
         await Assert.ThrowsAsync<ObjectDisposedException>(() => scene.Pool.TakeAsync(Ct));
+        await taken.DisposeAsync();
+        scene.Pool.Remove(taken.Name);
     }
 
     [Fact]
