@@ -96,6 +96,7 @@ public sealed class PlacementTests
         Assert.Equal(("d", "qemu", "0000:01:00.0"), (placement.HostId, placement.Backend, Assert.Single(placement.Devices)));
         Assert.Equal("c", PlacementPolicy.Choose(request with { Needs = new() { Devices = [new("10de", 2)] } }, [busy, container, big, small], Now).HostId);
         Assert.Equal("b", PlacementPolicy.Choose(request, [busy, container], Now).HostId);
+        Assert.Equal("oci", Choose(request, Host("e", vfio, Oci) with { Devices = [Gpu("0000:01:00.0", "oci")] }).Backend);
         Assert.Equal("c", PlacementPolicy.Choose(request with { PreferredHost = "c" }, [busy, container, big, small], Now).HostId);
     }
 
@@ -110,6 +111,7 @@ public sealed class PlacementTests
         var silent = Host("d", vfio) with { Devices = [Gpu("0000:01:00.0", "qemu")], At = Now - TimeSpan.FromMinutes(1) };
 
         Assert.Equal((SandboxErrorCode.ResourceExhausted, "No GPU is free. Looked at: a (has 1: 0 free, 0 leased, 1 to be reset); b (has none)."), RefusalOf(request, busy, none));
+        Assert.Equal("No GPU is free. Looked at: e (has 1: 0 free, 1 leased, 0 to be reset).", RefusalOf(request, Host("e", vfio, Oci) with { Devices = [Gpu("0000:01:00.0", "oci") with { State = "leased" }] }).Message);
         var (code, message) = RefusalOf(request, none, unreachable);
         Assert.Equal(SandboxErrorCode.Unsupported, code);
         Assert.Contains("c (has 1, none of which can be handed out: no IOMMU group", message, StringComparison.Ordinal);

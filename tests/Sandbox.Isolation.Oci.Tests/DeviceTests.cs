@@ -1,5 +1,6 @@
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Devices;
+using Sandbox.Isolation.TestSupport;
 using Xunit;
 using static Sandbox.Isolation.TestSupport.GuestRuns;
 
@@ -39,6 +40,24 @@ public sealed class DeviceTests(BackendFixture fixture) : IClassFixture<BackendF
 
         // What is not its device is still nothing that it could make for itself.
         Assert.NotEqual(0, (await ShellAsync(vm, "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg", user: "root")).Exited.ExitCode);
+    }
+
+    [Fact]
+    public async Task What_is_saved_is_the_disk_and_what_comes_back_has_a_device_again()
+    {
+        await DescribeAsync("""
+            { "cdiVersion": "0.6.0", "kind": "sandbox.test/gpu", "devices": [ { "name": "0", "containerEdits": { "deviceNodes": [ { "path": "/dev/gpu0", "hostPath": "/dev/zero" } ] } } ] }
+            """);
+        await using var backend = Backend("runc");
+        var saved = new SavedInMemory();
+        await using (var vm = await backend.StartAsync(fixture.Spec() with { Devices = [Device] }, Ct))
+        {
+            await ShellAsync(vm, "echo kept > $HOME/file");
+            await vm.SaveAsync(saved, SaveMode.StayStopped, _ => Task.CompletedTask, Ct);
+        }
+
+        await using var again = await backend.StartAsync(fixture.Spec() with { Devices = [Device], Restore = new MachineRestore(saved, []) }, Ct);
+        Assert.Equal("kept\n00000000", (await ShellAsync(again, "cat $HOME/file; head -c 4 /dev/gpu0 | od -An -tx1 | tr -d ' \\n'")).Stdout);
     }
 
     [Fact]

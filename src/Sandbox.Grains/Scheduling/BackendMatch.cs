@@ -30,6 +30,10 @@ internal static class BackendMatch
             : (Best(fitting), "", false);
     }
 
+    /// <summary>All backends of a host that would do, in the operator's order.</summary>
+    public static IEnumerable<HostBackend> Fitting(PlacementRequest request, HostReport host) =>
+        host.Backends.Where(b => (request.Backend ?? b.Name) == b.Name && b.ImageKind == host.TemplateKinds.GetValueOrDefault(request.Template, DefaultKind) && Refusal(request, b) is null);
+
     /// <summary>The strongest boundary; of equal ones the one with hardware virtualisation; then as the operator listed them.</summary>
     public static HostBackend? Best(IEnumerable<HostBackend> fitting) => fitting.OrderByDescending(b => b.Boundary).ThenByDescending(b => b.Accelerator == "kvm").FirstOrDefault();
 

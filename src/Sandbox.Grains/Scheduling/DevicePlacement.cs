@@ -8,7 +8,7 @@ internal static class DevicePlacement
 {
     /// <summary>Chooses a host with the devices.</summary>
     /// <param name="request">The request, which wants devices.</param>
-    /// <param name="fitting">Hosts that would do otherwise, each with the backend it would use.</param>
+    /// <param name="fitting">Hosts that would do otherwise, each with every backend that would.</param>
     /// <param name="elsewhere">Another host has such devices, and cannot be used just now for another reason.</param>
     /// <exception cref="SandboxException">
     /// None has them free: <see cref="SandboxErrorCode.Unsupported"/> where no host could ever serve the request, else <see cref="SandboxErrorCode.ResourceExhausted"/>.
@@ -23,12 +23,14 @@ internal static class DevicePlacement
         {
             if (DeviceAdmission.Choose(requests, [.. group.Select(o => o.Offer)], out _) is { } found)
             {
-                var (host, backend, _) = group.First(o => o.Host.HostId == found.HostId);
+                var (host, backend, _) = group.First(o => o.Host.HostId == found.HostId && DeviceAdmission.Choose(requests, [o.Offer], out _) is not null);
                 return new Placement(host.HostId, backend.Name, host.Templates[request.Template]) { Devices = [.. found.Devices.Select(d => d.ToString())] };
             }
         }
 
-        DeviceAdmission.Choose(requests, [.. offers.Select(o => o.Offer)], out var refusal);
+        // A host is named once, by the backend that could hand out most of what it has.
+        var told = offers.GroupBy(o => o.Host.HostId, StringComparer.Ordinal).Select(g => g.MaxBy(o => o.Offer.Devices.Count(d => d.IommuGroup is not null)).Offer).ToList();
+        DeviceAdmission.Choose(requests, told, out var refusal);
         var ever = elsewhere || offers.Exists(o => DeviceAdmission.CouldEver(requests, o.Offer));
         throw new SandboxException(ever ? SandboxErrorCode.ResourceExhausted : SandboxErrorCode.Unsupported, refusal);
     }

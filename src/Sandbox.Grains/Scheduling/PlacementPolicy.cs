@@ -30,7 +30,8 @@ internal static class PlacementPolicy
             }
             else
             {
-                fitting.Add((host, backend!));
+                // Which of a host's backends can hand a device out is seen when the devices are.
+                fitting.AddRange(request.Needs.Devices.Count > 0 ? BackendMatch.Fitting(request, host).Select(b => (host, b)) : [(host, backend!)]);
             }
         }
 

@@ -61,6 +61,19 @@ public sealed class CdiTests : IDisposable
     }
 
     [Fact]
+    public void Where_no_node_can_be_made_the_hosts_is_mounted_in_its_place()
+    {
+        Write("gpu.json", Gpu);
+        var config = Config();
+
+        new CdiInjector(CdiRegistry.Read([_folder])) { MountNodes = true, Stat = _ => new DeviceNodeNumbers("c", 7, 8) }.Apply(config, ["vendor.com/gpu=1"]);
+
+        Assert.Null(config["linux"]!["devices"]);
+        Assert.Contains("""{"destination":"/dev/gpu1","type":"bind","source":"/dev/real1","options":["bind","rw","nosuid","noexec"]}""", config["mounts"]!.AsArray().Select(m => m!.ToJsonString()));
+        Assert.Contains("""{"allow":true,"type":"c","major":7,"minor":8,"access":"rw"}""", config["linux"]!["resources"]!["devices"]!.AsArray().Select(d => d!.ToJsonString()));
+    }
+
+    [Fact]
     public void A_hook_that_an_operator_allows_is_added()
     {
         Write("gpu.json", Gpu);

@@ -70,8 +70,20 @@ internal sealed class HostDevices : IDisposable
         }
 
         var look = _look;
-        var leases = _leases.List();
-        var offer = DeviceOffer.Of(_hostId, look.Offered, leases, _leases.Unreadable);
+        IReadOnlyList<DeviceLease> leases;
+        DeviceOffer offer;
+        try
+        {
+            leases = _leases.List();
+            offer = DeviceOffer.Of(_hostId, look.Offered, leases, _leases.Unreadable);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Without leases nothing is free; the host itself goes on.
+            _logger.LogWarning(e, "The leases of devices in {Directory} cannot be read: host {Host} offers none", _options.LeaseDirectory, _hostId);
+            return [];
+        }
+
         return
         [
             .. offer.Devices.Select(d => new HostDeviceReport
@@ -143,19 +155,29 @@ internal sealed class HostDevices : IDisposable
         }
     }
 
-    /// <summary>Looks at the devices again, takes them from owners of this host that are no more, and resets what waits for it. Leftover machines must have been removed before.</summary>
+    /// <summary>Looks at the devices again, takes them from owners of this host that are no more, and resets what waits for it. Leftover machines must have been removed before. What fails is tried again the next time.</summary>
     public async Task RecoverAsync(Func<DeviceOwner, bool> isLive, CancellationToken cancellationToken)
     {
-        if (_leases is null)
+        try
         {
-            return;
+            if (_leases is { } leases)
+            {
+                await RecoverAsync(leases, isLive, cancellationToken);
+            }
         }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            _logger.LogError(e, "Devices of host {Host} could not be looked after now", _hostId);
+        }
+    }
 
+    private async Task RecoverAsync(DeviceLeases leases, Func<DeviceOwner, bool> isLive, CancellationToken cancellationToken)
+    {
         _look = LookAround();
         await _resetting.WaitAsync(cancellationToken);
         try
         {
-            foreach (var lease in await _leases.RecoverAsync(_hostId, isLive, cancellationToken))
+            foreach (var lease in await leases.RecoverAsync(_hostId, isLive, cancellationToken))
             {
                 _logger.LogWarning("Device {Device} was left over by session {Session} generation {Generation}: it is reset", lease.Address, lease.Owner.SessionId, lease.Owner.Generation);
             }
