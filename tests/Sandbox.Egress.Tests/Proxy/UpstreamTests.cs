@@ -51,6 +51,26 @@ public sealed class UpstreamTests
     }
 
     [Fact]
+    public async Task A_connection_to_one_address_is_not_used_for_another()
+    {
+        var elsewhere = IPAddress.Parse("93.184.215.15");
+        await using var right = await TestServers.WebAsync(http => http.Response.WriteAsync("right"));
+        await using var wrong = await TestServers.WebAsync(http => http.Response.WriteAsync("wrong"));
+        await using var rig = await InterceptTests.StartAsync(right, r => r.Decisions.Addresses.Add(elsewhere), 80);
+        rig.Route(elsewhere, 80, wrong.EndPoint);
+
+        // The address is permitted by itself, and the name is a claim there.
+        async Task<string> AskAsync(IPAddress address)
+        {
+            await using var stream = new System.Net.Sockets.NetworkStream(await rig.ConnectAsync(address, 80), ownsSocket: true);
+            return await RawHttp.ExchangeAsync(stream, $"GET / HTTP/1.1\r\nHost: {ProxyRig.Name}\r\nConnection: close\r\n\r\n");
+        }
+
+        Assert.Contains("wrong", await AskAsync(elsewhere));
+        Assert.Contains("right", await AskAsync(ProxyRig.Address));
+    }
+
+    [Fact]
     public async Task An_answer_that_breaks_off_is_not_taken_for_a_whole_one()
     {
         await using var web = await TestServers.WebAsync(
