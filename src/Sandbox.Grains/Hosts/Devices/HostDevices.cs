@@ -162,7 +162,7 @@ internal sealed class HostDevices : IDisposable
         {
             if (_leases is { } leases)
             {
-                await RecoverAsync(leases, isLive, cancellationToken);
+                await LookAfterAsync(leases, isLive, cancellationToken);
             }
         }
         catch (Exception e) when (e is not OperationCanceledException)
@@ -171,7 +171,7 @@ internal sealed class HostDevices : IDisposable
         }
     }
 
-    private async Task RecoverAsync(DeviceLeases leases, Func<DeviceOwner, bool> isLive, CancellationToken cancellationToken)
+    private async Task LookAfterAsync(DeviceLeases leases, Func<DeviceOwner, bool> isLive, CancellationToken cancellationToken)
     {
         _look = LookAround();
         await _resetting.WaitAsync(cancellationToken);

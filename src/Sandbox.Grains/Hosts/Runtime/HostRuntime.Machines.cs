@@ -187,6 +187,12 @@ internal sealed partial class HostRuntime
             Hostname = "sandbox-" + start.SessionId[^8..],
             Devices = await _devices.AcquireAsync(machine.DeviceOwnerOn(HostId), start.Devices, backend, cancellationToken),
         };
+        if (start.Devices.Count > 0)
+        {
+            // Whoever asks for them from now on hears that they are taken, and is not given a session that cannot start.
+            await ReportQuietlyAsync();
+        }
+
         var diskExisted = start.Restore is null && File.Exists(spec.DiskPath);
         var restored = Restored.Nothing;
         if (start.Restore is { } restore)

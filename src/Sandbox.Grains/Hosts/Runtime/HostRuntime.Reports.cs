@@ -11,6 +11,8 @@ internal sealed partial class HostRuntime
     private readonly Dictionary<string, BackendVerdict> _verdicts = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TemplateImage> _manifests = new(StringComparer.Ordinal);
 
+    private readonly SemaphoreSlim _reporting = new(1, 1);
+
     /// <summary>The host now.</summary>
     public HostReport Report()
     {
@@ -122,7 +124,17 @@ internal sealed partial class HostRuntime
 
     private async Task ReportAsync(CancellationToken cancellationToken)
     {
-        await _grains.GetGrain<ISchedulerGrain>(0).ReportAsync(Report());
+        // In the order in which they were made: an older one that overtook a newer one would offer what is gone.
+        await _reporting.WaitAsync(cancellationToken);
+        try
+        {
+            await _grains.GetGrain<ISchedulerGrain>(0).ReportAsync(Report());
+        }
+        finally
+        {
+            _reporting.Release();
+        }
+
         foreach (var image in Templates())
         {
             await _grains.GetGrain<ITemplateGrain>(image.Template).ReportAsync(HostId, new TemplateVersion

@@ -94,6 +94,7 @@ internal sealed partial class HostRuntime : ILifecycleParticipant<ISiloLifecycle
         _starts.Dispose();
         _collector.Dispose();
         _devices.Dispose();
+        _reporting.Dispose();
         _stopping.Dispose();
     }
 
