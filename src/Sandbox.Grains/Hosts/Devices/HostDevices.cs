@@ -8,7 +8,7 @@ using Sandbox.Isolation.Devices.Cdi;
 namespace Sandbox.Grains.Hosts.Devices;
 
 /// <summary>
-/// The devices that this host offers, and who has them. A device goes to a machine before that starts, and is reset when that is gone; whatever is left of a crash is found again by <see cref="RecoverAsync"/>. Several servers of one machine
+/// The devices that this host offers, and who has them. A device goes to a machine before that starts, and is reset when that is gone; whatever is left of a crash is found again by <c>RecoverAsync</c>. Several servers of one machine
 /// share the leases; each looks after its own.
 /// </summary>
 internal sealed class HostDevices : IDisposable
@@ -132,7 +132,7 @@ internal sealed class HostDevices : IDisposable
         return [.. chosen.Select(d => new MicroVmDevice(d.Address, d.IommuGroup!.Value, look.CdiNames.GetValueOrDefault(d.Address)))];
     }
 
-    /// <summary>The owner's machine is gone: whatever it had is reset, and free once that has succeeded. Never throws; what fails is tried again by <see cref="RecoverAsync"/>.</summary>
+    /// <summary>The owner's machine is gone: whatever it had is reset, and free once that has succeeded. Never throws; what fails is tried again by <c>RecoverAsync</c>.</summary>
     public async Task ReleaseAsync(DeviceOwner owner)
     {
         if (_leases is null)
