@@ -131,6 +131,7 @@ internal sealed class SandboxTestCluster : IAsyncDisposable
                 silo.Services.AddSingleton(s => new SnapshotStore(Blobs, new MasterKeyProvider(new byte[32]), TimeProvider.System, s.GetRequiredService<ILogger<SnapshotStore>>()));
             }
 
+            silo.Services.AddSingleton(new TenantSeal(new MasterKeyProvider(new byte[32])));
             silo.Services.AddKeyedSingleton<TimeProvider>(SandboxClock.Key, Clock);
             foreach (var name in new[] { StorageNames.Provider, StorageNames.PubSub })
             {

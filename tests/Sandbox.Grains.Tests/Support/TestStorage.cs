@@ -15,6 +15,9 @@ internal sealed class TestStorage
 
     public bool Has(string stateName, string key) => _records.Keys.Any(k => k.StartsWith(stateName + "|", StringComparison.Ordinal) && k.EndsWith(key, StringComparison.Ordinal));
 
+    /// <summary>All that is stored, as bytes read for text: what must not be found in there is not.</summary>
+    public IEnumerable<string> AllText() => _records.Values.Select(r => System.Text.Encoding.Latin1.GetString(r.Data));
+
     public IGrainStorage For(Serializer serializer) => new Adapter(this, serializer);
 
     private sealed class Adapter(TestStorage store, Serializer serializer) : IGrainStorage

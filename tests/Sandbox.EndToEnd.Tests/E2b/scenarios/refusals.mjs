@@ -11,8 +11,10 @@ await assert.rejects(Sandbox.setTimeout(unknown, 1000), SandboxNotFoundError)
 assert.equal(await Sandbox.kill(unknown), false)
 await assert.rejects(Sandbox.create('no-such-template'), /no template or snapshot 'no-such-template'/)
 for (const [wanted, opts] of [
-  [/allow_internet_access/, { allowInternetAccess: true }],
-  [/network\.allowOut/, { network: { allowOut: ['example.org'] } }],
+  [/network\.rules/, { network: { rules: { 'example.org': [{ transform: { headers: { 'X-Key': 'value' } } }] } } }],
+  [/network\.egressProxy/, { network: { egressProxy: { address: 'proxy.example.org:1080' } } }],
+  [/network\.denyOut/, { network: { denyOut: ['example.org'] } }],
+  [/not public|no public address/i, { network: { allowOut: ['10.0.0.0/8'] } }],
   [/volumeMounts/, { volumeMounts: { '/data': 'volume' } }],
   [/autoPauseMemory/, { lifecycle: { onTimeout: { action: 'pause', keepMemory: false } } }],
 ]) {
