@@ -168,9 +168,10 @@ public sealed class GuestNetworkTests : IAsyncLifetime
         await _guest.SendFramesAsync($"""
             ether(ip('10.53.0.2', '{NetworkScene.Public}', 17, udp(443))), ether(ip('10.53.0.2', '{NetworkScene.Public}', 17, udp(53))), ether(ip('10.53.0.2', '10.1.2.3', 17, udp(53))), ether(ip('10.53.0.2', '224.0.0.251', 17, udp(5353))),
             ether(ip('10.53.0.2', '{NetworkScene.Public}', 1, bytes.fromhex('0800f7ff00000000'))), ether(ip('10.53.0.2', '10.53.0.1', 1, bytes.fromhex('0800f7ff00000000'))), ether(ip('10.53.0.2', '{NetworkScene.Public}', 132, bytes(16))),
-            ether(bytes.fromhex('6000000000083bff') + bytes(40), 0x86dd), ether(bytes(50), 0x88cc), ether(ip('10.53.0.2', '{NetworkScene.Public}', 6, bytes(24), 0x2000))
+            ether(bytes.fromhex('6000000000083bff') + bytes(40), 0x86dd), ether(bytes(50), 0x88cc), ether(ip('10.53.0.2', '{NetworkScene.Public}', 6, bytes(24), 0x2000)),
+            ether(bytes.fromhex('00050800') + ip('10.53.0.2', '10.53.0.1', 17, udp(53)), 0x8100), ether(bytes.fromhex('00000800') + ip('10.53.0.2', '10.53.0.1', 17, udp(53)), 0x8100)
             """);
-        Assert.Equal(new NetworkDrops { Udp = 2, NotPublic = 3, Other = 5 }, await _network.ReadDropsAsync(Ct));
+        Assert.Equal(new NetworkDrops { Udp = 2, NotPublic = 3, Other = 7 }, await _network.ReadDropsAsync(Ct));
     }
 
     [Fact]
