@@ -40,7 +40,13 @@ public sealed class NullBackend : IIsolationBackend
     /// <inheritdoc/>
     public BackendCapabilities Capabilities => new()
     {
-        Boundary = TrustBoundary.None, MemorySnapshot = true, DiskSnapshot = true, Fork = true, GoldenSnapshot = true, WarmPool = true, Handover = _options.Devices ? DeviceHandover.Vfio : DeviceHandover.None,
+        Boundary = TrustBoundary.None,
+        MemorySnapshot = true,
+        DiskSnapshot = true,
+        Fork = true,
+        GoldenSnapshot = true,
+        WarmPool = true,
+        Handover = _options.Devices ? DeviceHandover.Vfio : DeviceHandover.None,
     };
 
     /// <inheritdoc/>

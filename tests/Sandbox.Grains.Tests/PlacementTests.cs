@@ -11,12 +11,26 @@ public sealed class PlacementTests
 
     private static readonly HostBackend Qemu = new()
     {
-        Name = "qemu", Usable = true, Accelerator = "tcg", Boundary = IsolationBoundary.VirtualMachine, TakesUntrusted = true, MemorySnapshot = true, DiskSnapshot = true, Fork = true,
+        Name = "qemu",
+        Usable = true,
+        Accelerator = "tcg",
+        Boundary = IsolationBoundary.VirtualMachine,
+        TakesUntrusted = true,
+        MemorySnapshot = true,
+        DiskSnapshot = true,
+        Fork = true,
     };
 
     private static readonly HostBackend GVisor = new()
     {
-        Name = "gvisor", Usable = true, Boundary = IsolationBoundary.UserSpaceKernel, TakesUntrusted = true, MemorySnapshot = true, DiskSnapshot = true, Fork = true, Network = true,
+        Name = "gvisor",
+        Usable = true,
+        Boundary = IsolationBoundary.UserSpaceKernel,
+        TakesUntrusted = true,
+        MemorySnapshot = true,
+        DiskSnapshot = true,
+        Fork = true,
+        Network = true,
     };
 
     private static readonly HostBackend Oci = new() { Name = "oci", Usable = true, Boundary = IsolationBoundary.HostKernel, DiskSnapshot = true, Fork = true, Devices = true };

@@ -39,7 +39,7 @@ internal sealed class PrivateServer : IAsyncDisposable
         catch (DataDirectoryInUseException) when (mayUseTemporaryData)
         {
             temporary = Directory.CreateTempSubdirectory("sandbox-run-").FullName;
-            
+
             // A host of a name that nobody will have again could never take back the devices that it had when it died.
             server = await SandboxServer.StartAsync(options with { DataDirectory = temporary, HostId = "", Devices = options.Devices with { Enabled = false } }, Quiet, cancellationToken);
         }
