@@ -33,6 +33,8 @@ public sealed class OutsideWorld : IAsyncLifetime
 
     internal OutsideSite ApiSite { get; private set; } = null!;
 
+    internal OutsideSite RegistrySite { get; private set; } = null!;
+
     internal OutsideSite EvilSite { get; private set; } = null!;
 
     /// <summary>What arrived where nothing may arrive.</summary>
@@ -56,7 +58,7 @@ public sealed class OutsideWorld : IAsyncLifetime
             _dns.Set(name, addresses);
         }
 
-        _sites.Add(await OutsideSite.StartAsync(_outside, Registry, Authority.Certificate("registry.test"), OutsideRegistry.Map));
+        _sites.Add(RegistrySite = await OutsideSite.StartAsync(_outside, Registry, Authority.Certificate("registry.test"), OutsideRegistry.Map));
         _sites.Add(ApiSite = await OutsideSite.StartAsync(_outside, Api, Authority.Certificate("api.test", "rebind.test"), MapApi, 8080));
         _sites.Add(EvilSite = await OutsideSite.StartAsync(_outside, Evil, Authority.Certificate("evil.test"), app => app.MapFallback(() => "you should not be here")));
         Watch(OutsideNamespace.HostAddress, 80, ProtocolType.Tcp);

@@ -121,24 +121,29 @@ internal sealed class RequestHandler(ProxyHost host, IHttpForwarder forwarder)
     private static Refusal? Misuse(Exchange exchange, RequestForm form)
     {
         var secrets = exchange.Context.Secrets;
+
+        // Nothing is put in where others can read along: in clear, no host is one that a secret is for. Saying so is better than a credential that silently does not work.
+        var host = exchange.Connection.IsTls ? form.Host : "";
         foreach (var (name, values) in exchange.Http.Request.Headers)
         {
             foreach (var value in values)
             {
-                if (value is not null && secrets.IsMisused(form.Host, name, value))
+                if (value is not null && secrets.IsMisused(host, name, value))
                 {
-                    return Misused(form.Host, $"the header {name}");
+                    return Misused(form.Host, $"the header {name}", exchange.Connection.IsTls);
                 }
             }
         }
 
-        return secrets.IsMisused(form.Host, ":path", form.Target) ? Misused(form.Host, "the request's target") : null;
+        return secrets.IsMisused(host, ":path", form.Target) ? Misused(form.Host, "the request's target", exchange.Connection.IsTls) : null;
     }
 
-    private static Refusal Misused(string host, string where) => new(
+    private static Refusal Misused(string host, string where, bool isTls) => new(
         StatusCodes.Status403Forbidden,
         "egress_secret_misused",
         ConnectionServer.BuiltIn,
-        $"The placeholder of a secret that is not bound to {host} stands in {where}. Somebody may have talked a program into sending it there.",
-        "Send it only to hosts that the secret is bound to.");
+        isTls
+            ? $"The placeholder of a secret that is not bound to {host} stands in {where}. Somebody may have talked a program into sending it there."
+            : $"The placeholder of a secret stands in {where} of a request to {host} without TLS, where nothing is put in for it.",
+        isTls ? "Send it only to hosts that the secret is bound to." : "Use https.");
 }

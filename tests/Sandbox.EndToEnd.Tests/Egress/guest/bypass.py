@@ -53,9 +53,9 @@ def tls(address, sni, host=None, port=443, path="/"):
     return "LEAK: %r" % got if got.startswith(b"HTTP/1.1 2") else "blocked: %r" % got[:60]
 
 
-def http(head, body=b""):
+def http(head, body=b"", port=80):
     """Raw bytes to the site that is allowed; a leak is an answer that says so."""
-    with socket.create_connection((API, 80), 5) as s:
+    with socket.create_connection((API, port), 5) as s:
         s.sendall(head + body)
         s.settimeout(15)
         got = b""
@@ -122,7 +122,7 @@ attempt("SNI of another site")(lambda: tls(API, "evil.test"))
 attempt("allowed SNI, another address")(lambda: tls(EVIL, "api.test"))
 attempt("SNI and Host differ")(lambda: tls(API, "api.test", host="evil.test"))
 attempt("no SNI")(lambda: tls(API, None, host="api.test"))
-attempt("no TLS on 443")(lambda: tcp(API, 443))
+attempt("no TLS on 443")(lambda: refused(http(b"GET /echo HTTP/1.1\r\nHost: api.test\r\n\r\n", port=443)))
 attempt("Host of another site")(lambda: refused(http(b"GET /echo HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n")))
 attempt("no Host")(lambda: refused(http(b"GET /echo HTTP/1.1\r\nConnection: close\r\n\r\n")))
 attempt("two Hosts")(lambda: refused(http(b"GET /echo HTTP/1.1\r\nHost: api.test\r\nHost: evil.test\r\nConnection: close\r\n\r\n")))
