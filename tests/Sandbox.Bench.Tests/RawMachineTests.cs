@@ -14,7 +14,7 @@ public sealed class RawMachineTests
     [Fact]
     public async Task What_is_read_from_a_clone_boots_clones_and_restores_to_an_agent_that_answers()
     {
-        using var own = new OwnBackend(Context());
+        await using var own = new OwnBackend(Context());
         await using var recipe = await RawRecipe.TakeAsync(own, Ct);
 
         var spawned = 0;
@@ -37,7 +37,7 @@ public sealed class RawMachineTests
     [Fact]
     public async Task A_guest_that_gives_up_is_an_error_with_the_last_lines_of_its_console()
     {
-        using var own = new OwnBackend(Context());
+        await using var own = new OwnBackend(Context());
         await using var recipe = await RawRecipe.TakeAsync(own, Ct);
         var lost = recipe with { Arguments = [.. recipe.Arguments.Select(a => a.StartsWith("console=", StringComparison.Ordinal) ? a + " sandbox.root=vdz" : a)] };
 

@@ -82,6 +82,21 @@ public sealed class SessionProxy : IAsyncDisposable
         await Task.WhenAny(Task.WhenAll(ended), Task.Delay(EndLimit));
     }
 
+    /// <summary>Ends all connections there are and goes on taking new ones: for a machine that is about to stand still for long, so that its programs are told while they can be.</summary>
+    /// <param name="reason">For the log.</param>
+    /// <returns>How many there were.</returns>
+    public async Task<int> EndConnectionsAsync(string reason)
+    {
+        var open = _connections.Keys.ToList();
+        foreach (var connection in open)
+        {
+            connection.Break(new ConnectionEnd(null, null, reason));
+        }
+
+        await Task.WhenAny(Task.WhenAll(open.Select(c => c.Completion)), Task.Delay(EndLimit));
+        return open.Count;
+    }
+
     /// <summary>Takes no more connections and ends all there are.</summary>
     public async ValueTask DisposeAsync()
     {

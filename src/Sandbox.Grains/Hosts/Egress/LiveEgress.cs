@@ -15,6 +15,9 @@ namespace Sandbox.Grains.Hosts.Egress;
 internal sealed class LiveEgress : IAsyncDisposable
 {
     private static readonly TimeSpan DropsPeriod = TimeSpan.FromMinutes(1);
+    /// <summary>What an emulated machine takes to read a packet that is there, with some to spare.</summary>
+    private static readonly TimeSpan NoticeTime = TimeSpan.FromMilliseconds(50);
+
     private readonly HostEgress _host;
     private readonly string _tenant;
     private readonly string _sessionId;
@@ -112,6 +115,18 @@ internal sealed class LiveEgress : IAsyncDisposable
         await CountDropsAsync();
         var state = _log.Export();
         return new EgressMark { Counters = state.Counters, NextSeq = state.NextSeq, Network = true };
+    }
+
+    /// <summary>
+    /// Ends the machine's connections before it is saved to stand still: none of them is there any more when it goes on, perhaps days later on another host, and a program that only waits for data would not notice. The
+    /// guest is given a moment to take notice.
+    /// </summary>
+    public async Task EndConnectionsAsync(CancellationToken cancellationToken)
+    {
+        if (_proxy is { } proxy && await proxy.EndConnectionsAsync("the session is being paused") > 0)
+        {
+            await Task.Delay(NoticeTime, cancellationToken);
+        }
     }
 
     public Task<EgressPage> ReadLogAsync(long from, int max, TimeSpan wait) => _log.ReadAsync(from, max, wait);

@@ -120,6 +120,7 @@ internal sealed partial class HostRuntime
             {
                 // Both ends are told now. A machine that runs on keeps its connections; a copy of it has none, as its agent ends them all when its host says hello.
                 await machine.Connections.RemovePortsAsync();
+                await (machine.Egress?.EndConnectionsAsync(cancellationToken) ?? Task.CompletedTask);
             }
 
             using var writer = await RequireSnapshots().BeginAsync(
