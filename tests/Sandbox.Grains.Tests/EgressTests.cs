@@ -7,7 +7,7 @@ namespace Sandbox.Grains.Tests;
 /// <summary>A session's policy, its tenant's default and secrets, as the actors keep them. (What they do to traffic is tested where there is a network.)</summary>
 public sealed class EgressTests
 {
-    private static readonly CreateSessionRequest Null = new() { Template = "null" };
+    private static readonly CreateSessionRequest Null = new() { Template = "null", Untrusted = false };
     private static readonly EgressPolicy Pip = new() { Presets = ["pip"] };
 
     [Fact]
