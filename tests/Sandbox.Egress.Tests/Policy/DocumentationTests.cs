@@ -12,7 +12,7 @@ public sealed class DocumentationTests
 {
     private static readonly string Text = File.ReadAllText(Path.Combine(Repository.Root, "docs", "egress.md"));
 
-    private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web) { Converters = { new JsonStringEnumConverter() }, UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow };
+    private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web) { Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false) }, UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow };
 
     [Fact]
     public void Every_preset_is_in_the_table() => Assert.All(Presets.All, p => Assert.Contains($"| `{p.Name}` | {p.Description} |", Text, StringComparison.Ordinal));

@@ -61,6 +61,16 @@ internal sealed partial class QemuTarget : CrashTarget
             }
         }
 
+        // A network is named after the process that made it.
+        var networks = Path.Combine(Runtime, "net");
+        foreach (var network in Directory.Exists(networks) ? Directory.EnumerateFileSystemEntries(networks) : [])
+        {
+            if (Path.GetFileName(network).Split('-')[0] is var maker && int.TryParse(maker, out var made) && made != serverId)
+            {
+                yield return ("?", $"there is the network {network} of process {maker}, and the server is {serverId}");
+            }
+        }
+
         foreach (var process in Directory.EnumerateDirectories("/proc").Where(p => int.TryParse(Path.GetFileName(p), out _)))
         {
             if (CommandOf(process) is var command && command.Contains("qemu-system", StringComparison.Ordinal) && Machine(command) is { Success: true } machine && !Directory.Exists(machine.Value))

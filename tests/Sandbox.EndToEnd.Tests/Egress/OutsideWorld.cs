@@ -31,6 +31,8 @@ public sealed class OutsideWorld : IAsyncLifetime
 
     internal OutsideDns Dns => _dns;
 
+    internal OutsideModel Model { get; private set; } = null!;
+
     internal OutsideSite ApiSite { get; private set; } = null!;
 
     internal OutsideSite RegistrySite { get; private set; } = null!;
@@ -65,11 +67,12 @@ public sealed class OutsideWorld : IAsyncLifetime
         Watch(OutsideNamespace.HostAddress, 9999, ProtocolType.Udp);
         Watch(IPAddress.Loopback, 9999, ProtocolType.Udp);
 
+        _sites.Add(Model = await OutsideModel.StartAsync());
         var roots = Path.Combine(_folder, "roots.pem");
         await File.WriteAllTextAsync(roots, Authority.Pem);
         var config = Path.Combine(_folder, "config.json");
-        await File.WriteAllTextAsync(config, $$"""{"egressNameServers": "{{NameServer}}", "egressRoots": "{{roots}}", "egressAlsoPublic": "{{OutsideNamespace.Range}}"}""");
-        Server = SandboxServer.Prepare(null, "--warm-pool", "1", "--config", config);
+        await File.WriteAllTextAsync(config, $$"""{"egressNameServers": "{{NameServer}}", "egressRoots": "{{roots}}", "egressAlsoPublic": "{{OutsideNamespace.Range}}", "egressAuditorUrl": "{{Model.Url}}/v1", "egressAuditorModel": "scripted"}""");
+        Server = SandboxServer.PrepareWith("qemu,oci", "--warm-pool", "1", "--config", config);
         await Server.RestartAsync();
     }
 
