@@ -35,7 +35,7 @@ public sealed record EgressPolicy
     [Id(6)] public EgressAuditing Auditing { get; init; } = new();
 
     /// <summary>Whether nothing at all can be reached under it.</summary>
-    public bool ReachesNothing() => Mode == EgressMode.Enforce && Unmatched == EgressAction.Deny && Presets.Count == 0 && Rules.All(r => r.Action == EgressAction.Deny);
+    public bool ReachesNothing() => Mode == EgressMode.Enforce && Unmatched == EgressAction.Deny && Presets.Count == 0 && Rules.All(r => r?.Action == EgressAction.Deny);
 
     /// <summary>Whether any traffic is intercepted under it, so that the session must trust its tenant's authority.</summary>
     public bool LooksInside() => Secrets.Count > 0 || Unmatched == EgressAction.Audit || Rules.Any(r => r.Intercept || r.Action == EgressAction.Audit || r.Methods.Count > 0 || r.Paths.Count > 0);

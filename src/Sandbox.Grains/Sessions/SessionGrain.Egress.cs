@@ -116,7 +116,13 @@ internal sealed partial class SessionGrain
 
             if (last)
             {
-                return page!;
+                if (page!.Records.Count == 0 && Document.State != SessionState.Running)
+                {
+                    // Nothing is written meanwhile; who waits for more is not to ask again at once.
+                    await Task.Delay(wait);
+                }
+
+                return page;
             }
 
             // A part ends where the next one begins, whatever the host that had it wrote afterwards.
@@ -127,6 +133,7 @@ internal sealed partial class SessionGrain
             }
         }
 
+        await Task.Delay(wait);
         return new EgressPage([], from, 1);
     }
 

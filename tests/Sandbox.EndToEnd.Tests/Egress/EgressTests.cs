@@ -240,10 +240,14 @@ public sealed class EgressTests(OutsideWorld world) : IClassFixture<OutsideWorld
             ("""{"presets": ["nothing"]}""", "nothing"),
             ("""{"secrets": ["nothing"]}""", "nothing"),
             ("""{"rules": null}""", "rules"),
+            ("""{"rules": [null]}""", "rules"),
             ("""{"rule": []}""", "rule"),
             ("""[]""", ""),
         })
         {
+            using var made = await world.Server.Http.PostAsync(new Uri("/v1/sessions", UriKind.Relative), new StringContent($$"""{"egress": {{policy}}}""", null, "application/json"));
+            Assert.True(made.StatusCode == HttpStatusCode.BadRequest, $"{policy}: {(int)made.StatusCode} {await made.Content.ReadAsStringAsync()}");
+
             using var answer = await world.Server.Http.PutAsync(new Uri($"/v1/sessions/{id}/egress", UriKind.Relative), new StringContent(policy, null, "application/json"));
             var text = await answer.Content.ReadAsStringAsync();
             Assert.True(answer.StatusCode == HttpStatusCode.BadRequest, $"{policy}: {(int)answer.StatusCode} {text}");
