@@ -220,7 +220,9 @@ internal sealed class RawMachine : IAsyncDisposable
         start.Environment["RAW_DISK"] = Disk;
         start.Environment["RAW_MEMORY"] = kind == RawStart.Clone ? recipe.Memory : "";
         start.Environment["RAW_STATE"] = state ?? "";
-        foreach (var argument in (string[])["-c", Script, "raw", recipe.Binary, .. RawArguments.Of(recipe.Arguments, _directory, recipe.MemoryMiB, kind)])
+        // A recipe with a network makes its tap where the machine runs; each has a place of its own for it, with nothing else in it.
+        string[] apart = recipe.Arguments.Any(a => a.StartsWith("tap,", StringComparison.Ordinal)) ? ["unshare", "--net", "--"] : [];
+        foreach (var argument in (string[])["-c", Script, "raw", .. apart, recipe.Binary, .. RawArguments.Of(recipe.Arguments, _directory, recipe.MemoryMiB, kind)])
         {
             start.ArgumentList.Add(argument);
         }

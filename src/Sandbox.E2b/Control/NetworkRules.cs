@@ -51,7 +51,7 @@ internal static class NetworkRules
 
     private static EgressRule Denied(string entry) => Range(entry) is { } range
         ? new EgressRule { Action = EgressAction.Deny, Cidr = range }
-        : throw SandboxException.Invalid("network.denyOut", $"'{entry}' is no IPv4 address or range in CIDR form; names can be allowed, not denied.");
+        : throw SandboxException.Invalid("network.denyOut", $"network.denyOut: '{entry}' is no IPv4 address or range in CIDR form; names can be allowed, not denied.");
 
     private static string? Range(string? entry) =>
         IPAddress.TryParse(entry, out var address) && entry.Count(c => c == '.') == 3 ? $"{address}/32" : IPNetwork.TryParse(entry, out _) ? entry : null;

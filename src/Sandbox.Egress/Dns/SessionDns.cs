@@ -3,6 +3,7 @@ using System.Net;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Sandbox.Abstractions;
+using Sandbox.Egress.Limits;
 using Sandbox.Egress.Log;
 using Sandbox.Egress.Policy;
 using Sandbox.Isolation.Network;
@@ -41,7 +42,7 @@ public sealed record SessionDnsParts
 public sealed partial class SessionDns : IAsyncDisposable
 {
     private readonly SessionDnsParts _parts;
-    private readonly RateGate _rate;
+    private readonly TokenBucket _rate;
     private readonly DnsDefence _defence;
     private readonly CancellationTokenSource _ending = new();
 
@@ -55,7 +56,7 @@ public sealed partial class SessionDns : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(parts);
         _parts = parts;
         _decisions = parts.Decisions;
-        _rate = new RateGate(parts.Time);
+        _rate = new TokenBucket(parts.Time);
         _defence = new DnsDefence(parts.Time);
     }
 
@@ -90,7 +91,7 @@ public sealed partial class SessionDns : IAsyncDisposable
     private async Task<Answer> JudgeAsync(DnsQuery query, CancellationToken cancellationToken)
     {
         var decisions = Decisions;
-        if (!_rate.TryPass(decisions.Source.Limits.DnsQueriesPerSecond))
+        if (!_rate.TryTake(decisions.Source.Limits.DnsQueriesPerSecond))
         {
             // A refusal costs less than a question, and tells the program at once that it was temporary.
             return Refuse(null, DnsCode.Refused, $"more than {decisions.Source.Limits.DnsQueriesPerSecond} DNS queries a second", "limit");

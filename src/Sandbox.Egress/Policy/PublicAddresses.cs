@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using Sandbox.Isolation.Network;
 
 namespace Sandbox.Egress.Policy;
 
@@ -16,25 +17,7 @@ public sealed class PublicAddresses
     public static PublicAddresses Default { get; } = new();
 
     /// <summary>IPv4 ranges that are never reachable.</summary>
-    public static IReadOnlyList<IPNetwork> NotPublic { get; } =
-    [
-        IPNetwork.Parse("0.0.0.0/8"), // "this network"; Linux takes 0.0.0.0 for itself
-        IPNetwork.Parse("10.0.0.0/8"),
-        IPNetwork.Parse("100.64.0.0/10"), // shared by carriers; one cloud's metadata
-        IPNetwork.Parse("127.0.0.0/8"),
-        IPNetwork.Parse("168.63.129.16/32"), // a public address that one cloud answers its metadata at
-        IPNetwork.Parse("169.254.0.0/16"), // link-local; most clouds' metadata
-        IPNetwork.Parse("172.16.0.0/12"),
-        IPNetwork.Parse("192.0.0.0/24"), // protocol assignments; one cloud's metadata
-        IPNetwork.Parse("192.0.2.0/24"),
-        IPNetwork.Parse("192.88.99.0/24"), // relays into IPv6
-        IPNetwork.Parse("192.168.0.0/16"),
-        IPNetwork.Parse("198.18.0.0/15"),
-        IPNetwork.Parse("198.51.100.0/24"),
-        IPNetwork.Parse("203.0.113.0/24"),
-        IPNetwork.Parse("224.0.0.0/4"),
-        IPNetwork.Parse("240.0.0.0/4"), // reserved, and broadcast
-    ];
+    public static IReadOnlyList<IPNetwork> NotPublic => NotPublicRanges.Default;
 
     private static readonly IPNetwork GlobalUnicast6 = IPNetwork.Parse("2000::/3");
 

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using Sandbox.Egress.Policy;
 
@@ -39,6 +40,7 @@ public sealed record ProxyOptions
     public bool MayReach(IPAddress address)
     {
         ArgumentNullException.ThrowIfNull(address);
-        return (PublicAddresses.Default.IsPublic(address) || AlsoReachable.Any(n => n.Contains(address))) && !OwnAddresses.Contains(address);
+        // Sessions have IPv4 alone, so nothing of theirs goes on by IPv6.
+        return ((address.AddressFamily == AddressFamily.InterNetwork && PublicAddresses.Default.IsPublic(address)) || AlsoReachable.Any(n => n.Contains(address))) && !OwnAddresses.Contains(address);
     }
 }

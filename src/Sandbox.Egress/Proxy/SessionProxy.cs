@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
+using Sandbox.Egress.Limits;
 using Sandbox.Egress.Proxy.Connections;
 using Sandbox.Egress.Proxy.Http;
 using Sandbox.Egress.Proxy.Tls;

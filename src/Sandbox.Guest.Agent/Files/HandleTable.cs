@@ -103,6 +103,12 @@ internal sealed class HandleTable
     {
         lock (handle)
         {
+            if (commit && handle.Temporary is not null)
+            {
+                // Whoever is told that a file is there finds it after a crash of the host's server, too, which ends this machine without a word.
+                _ = Native.FileSync((int)handle.File.DangerousGetHandle());
+            }
+
             handle.File.Dispose();
             if (handle.Temporary is not { } temporary)
             {
@@ -113,6 +119,12 @@ internal sealed class HandleTable
             if (result < 0)
             {
                 _ = Native.Remove(temporary, 0);
+            }
+            else if (Path.GetDirectoryName(handle.Path) is { } directory && Native.Open(directory, Native.CloseOnExec, 0) is >= 0 and var entry)
+            {
+                // Its name as well. A directory that its user may write but not read is left to the kernel, which does it within seconds.
+                _ = Native.FileSync(entry);
+                _ = Native.Close(entry);
             }
 
             return !commit ? null : result == 0 ? FileOperations.Stat(handle.Path, follow: true) : throw AgentException.FromErrno(-result, $"Cannot put {handle.Path} into its place");

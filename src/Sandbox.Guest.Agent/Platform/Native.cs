@@ -135,6 +135,9 @@ internal static unsafe partial class Native
     [LibraryImport("libc", EntryPoint = "clock_settime", SetLastError = true)]
     public static partial int SetClock(int clock, TimeSpec* time);
 
+    [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
+    public static partial int FileSync(int fd);
+
     [LibraryImport("libc", EntryPoint = "sync")]
     public static partial void Sync();
 

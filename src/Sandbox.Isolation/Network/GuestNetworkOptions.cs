@@ -29,11 +29,14 @@ public sealed record GuestNetworkOptions
 /// <summary>Addresses that are not public.</summary>
 public static class NotPublicRanges
 {
-    /// <summary>All of IPv4 that is set aside for something else than hosts of the Internet (private, shared, local, for documentation and tests, multicast, reserved).</summary>
+    /// <summary>
+    /// All of IPv4 that is set aside for something else than hosts of the Internet (private, shared, local, for documentation and tests, multicast, reserved), and the one address outside of that at which a cloud (Azure)
+    /// answers its machines' metadata. One list for the firewall, the DNS, the proxy and the auditor.
+    /// </summary>
     public static IReadOnlyList<IPNetwork> Default { get; } =
     [
         .. ((string[])[
-            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
             "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
         ]).Select(IPNetwork.Parse),
     ];

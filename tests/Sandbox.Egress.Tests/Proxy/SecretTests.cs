@@ -119,9 +119,12 @@ public sealed class SecretTests
         using var client = rig.Client();
         client.DefaultRequestHeaders.TryAddWithoutValidation("Authorization", FakeSwap.Placeholder);
 
-        await client.GetAsync($"http://{ProxyRig.Name}/");
+        using var response = await client.GetAsync($"http://{ProxyRig.Name}/");
 
-        Assert.Equal(FakeSwap.Placeholder, seen);
+        // Not even the placeholder goes out: the program would wonder why its credential does not work.
+        Assert.Equal(HttpStatusCode.Forbidden, response.StatusCode);
+        Assert.Contains("https", await response.Content.ReadAsStringAsync());
+        Assert.Null(seen);
         Assert.Empty((await rig.Log.WaitAsync(r => r.Kind == EgressRecordKind.Request)).Secrets);
     }
 

@@ -1,6 +1,6 @@
-namespace Sandbox.Egress.Proxy.Connections;
+namespace Sandbox.Egress.Limits;
 
-/// <summary>Counts new connections: so many in a second, twice as many at once after a pause. Thread-safe.</summary>
+/// <summary>Lets so many pass in a second (connections, questions), and twice as many at once after a pause. Thread-safe.</summary>
 /// <param name="time">Clock.</param>
 internal sealed class TokenBucket(TimeProvider time)
 {
