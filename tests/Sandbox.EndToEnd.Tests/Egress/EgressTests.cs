@@ -24,7 +24,7 @@ public sealed class EgressTests(OutsideWorld world) : IClassFixture<OutsideWorld
         var npm = await Api.ShellAsync(id, "mkdir -p ~/n && cd ~/n && npm --registry=https://registry.test/ --cafile=/tmp/root.pem --no-audit --no-fund --no-update-notifier install sbxdemo 2>&1 && node -p 'require(\"sbxdemo\")'", 240);
         Assert.True(npm.Stdout.EndsWith("42\n", StringComparison.Ordinal), npm.Stdout);
 
-        var other = await Api.ShellAsync(id, "curl -sS --max-time 10 http://evil.test/; curl -sS --max-time 10 http://203.0.113.12/; curl -sSk --max-time 10 --resolve registry.test:443:203.0.113.12 https://registry.test/");
+        var other = await Api.ShellAsync(id, "curl -sS --max-time 10 http://evil.test/; curl -sS --max-time 10 http://198.51.100.12/; curl -sSk --max-time 10 --resolve registry.test:443:198.51.100.12 https://registry.test/");
         Assert.Empty(other.Stdout);
         Assert.Empty(world.EvilSite.Requests);
         var log = await LogAsync(id);
@@ -67,7 +67,7 @@ public sealed class EgressTests(OutsideWorld world) : IClassFixture<OutsideWorld
         var (one, two) = (await CreateAsync(policy), await CreateAsync(policy));
         await Api.StartShellAsync(two, "python3 -m http.server 80 --bind 0.0.0.0 || sudo python3 -m http.server 80 --bind 0.0.0.0");
 
-        var tried = await Api.ShellAsync(one, "for a in 10.53.0.1 10.53.0.3 10.53.0.6 203.0.113.2; do curl -sS --max-time 4 http://$a/ && echo LEAK $a; done; true", 60);
+        var tried = await Api.ShellAsync(one, "for a in 10.53.0.1 10.53.0.3 10.53.0.6 198.51.100.2; do curl -sS --max-time 4 http://$a/ && echo LEAK $a; done; true", 60);
 
         Assert.DoesNotContain("LEAK", tried.Stdout, StringComparison.Ordinal);
         await Api.DeleteSessionAsync(one);
@@ -224,7 +224,7 @@ public sealed class EgressTests(OutsideWorld world) : IClassFixture<OutsideWorld
         var id = Text(session, "id");
         Assert.Equal("public 1", (await Api.ShellAsync(id, "curl -sS https://api.test/public/1")).Stdout);
         Assert.Equal("403", (await Api.ShellAsync(id, "curl -sS -o /dev/null -w '%{http_code}' https://api.test/private/1")).Stdout);
-        Assert.NotEqual(0, (await Api.ShellAsync(id, "curl -sS --max-time 5 http://evil.test/ || curl -sS --max-time 5 http://203.0.113.12/ || curl -sS --max-time 5 http://203.0.113.1/")).ExitCode);
+        Assert.NotEqual(0, (await Api.ShellAsync(id, "curl -sS --max-time 5 http://evil.test/ || curl -sS --max-time 5 http://198.51.100.12/ || curl -sS --max-time 5 http://198.51.100.1/")).ExitCode);
         await Api.DeleteSessionAsync(id);
     }
 

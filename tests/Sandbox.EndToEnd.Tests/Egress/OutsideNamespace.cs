@@ -13,12 +13,22 @@ namespace Sandbox.EndToEnd.Tests.Egress;
 /// </summary>
 internal sealed partial class OutsideNamespace : IDisposable
 {
-    public const string Range = "203.0.113.0/24";
+    public const string Range = "198.51.100.0/24";
     private const int NewNetwork = 0x40000000;
-    private readonly string _name = $"sbxout{Environment.ProcessId}";
+    private const string Prefix = "sbxout";
+    private readonly string _name = $"{Prefix}{Environment.ProcessId}";
 
     public OutsideNamespace(IEnumerable<IPAddress> addresses)
     {
+        // A run that was killed has left its own, and with it a route.
+        foreach (var left in Directory.Exists("/run/netns") ? Directory.EnumerateFiles("/run/netns", Prefix + "*").Select(f => Path.GetFileName(f)!) : [])
+        {
+            if (!Directory.Exists("/proc/" + left[Prefix.Length..]))
+            {
+                Run("ip", "netns", "del", left);
+            }
+        }
+
         Run("ip", "netns", "add", _name);
         var cable = $"sbxo{Environment.ProcessId}";
         Run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", _name);
@@ -34,7 +44,7 @@ internal sealed partial class OutsideNamespace : IDisposable
     }
 
     /// <summary>The host's own address on the cable.</summary>
-    public static IPAddress HostAddress { get; } = IPAddress.Parse("203.0.113.1");
+    public static IPAddress HostAddress { get; } = IPAddress.Parse("198.51.100.1");
 
     /// <summary>Makes a socket in the namespace. It stays there, whoever uses it.</summary>
     public Socket Make(Func<Socket> make)

