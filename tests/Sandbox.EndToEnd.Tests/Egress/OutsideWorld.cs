@@ -98,7 +98,7 @@ public sealed class OutsideWorld : IAsyncLifetime
     private static void MapApi(WebApplication app)
     {
         app.MapGet("/echo", (HttpContext context) => Results.Json(new { host = context.Request.Host.Value, headers = context.Request.Headers.ToDictionary(h => h.Key, h => h.Value.ToString()) }));
-        app.MapPost("/echo", async (HttpContext context) => Results.Text(await new StreamReader(context.Request.Body).ReadToEndAsync()));
+        app.MapPost("/echo", async (HttpRequest request) => Results.Text(await new StreamReader(request.Body).ReadToEndAsync()));
         app.MapGet("/public/{name}", (string name) => "public " + name);
         app.MapGet("/private/{name}", (string name) => "private " + name);
         app.MapGet("/smuggled", () => "smuggled");
