@@ -1,4 +1,5 @@
 using Sandbox.Conformance.Report;
+using Sandbox.TestSupport;
 using Xunit;
 
 namespace Sandbox.Conformance.Backends;
@@ -42,7 +43,8 @@ public sealed class Subjects : IAsyncLifetime
 
         if (Environment.GetEnvironmentVariable("SANDBOX_BACKENDS_DOCUMENT") is { Length: > 0 } path)
         {
-            await File.WriteAllTextAsync(path, BackendsDocument.Write(_subjects));
+            // The runner's working directory is not its caller's.
+            await File.WriteAllTextAsync(Path.GetFullPath(path, Repository.Root), BackendsDocument.Write(_subjects));
         }
 
         _one.Dispose();
