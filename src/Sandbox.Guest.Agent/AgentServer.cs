@@ -305,6 +305,11 @@ internal sealed class AgentServer(Endpoint endpoint, Surroundings surroundings)
         Identity.Apply(request, surroundings);
         if (!request.KeepInterpreters)
         {
+            if (surroundings == Surroundings.Machine)
+            {
+                StaleConnections.End();
+            }
+
             await _contexts.ReseedAsync(request.Entropy.ToByteArray()).ConfigureAwait(false);
         }
 
