@@ -8,7 +8,7 @@ namespace Sandbox.Client;
 /// Sandbox for one tenant, over an Orleans client (or from inside a silo). Safe for concurrent use. Every call has a deadline; calls that may be repeated after a
 /// lost answer carry an idempotency key, so that repeating them does nothing twice.
 /// </summary>
-public sealed class SandboxClient
+public sealed partial class SandboxClient
 {
     private readonly IGrainFactory _grains;
 

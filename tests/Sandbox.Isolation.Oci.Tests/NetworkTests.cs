@@ -1,17 +1,15 @@
-using System.Net;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Network;
 using Sandbox.Isolation.TestSupport;
 using Xunit;
 using static Sandbox.Isolation.TestSupport.GuestRuns;
+using static Sandbox.Isolation.TestSupport.OpenDoor;
 
 namespace Sandbox.Isolation.Oci.Tests;
 
 /// <summary>A container on the host's kernel reaches what is open and nothing else; one of gVisor's has no network.</summary>
 public sealed class NetworkTests(BackendFixture fixture) : IClassFixture<BackendFixture>
 {
-    private const string Server = DocumentationServers.First;
-
     private static CancellationToken Ct => TestContext.Current.CancellationToken;
 
     [Theory]
@@ -78,24 +76,5 @@ public sealed class NetworkTests(BackendFixture fixture) : IClassFixture<Backend
         Assert.False(fixture.Runsc.Capabilities.Network);
         await using var vm = await fixture.Runsc.StartAsync(fixture.Spec(), Ct);
         Assert.Null(vm.Network);
-    }
-
-    private static async Task CheckAsync(IMicroVm vm)
-    {
-        using var proxy = new FakeProxy(vm.Network!);
-        await vm.Network!.OpenAsync([new OpenEndpoint(IPAddress.Parse(Server), 443, TimeSpan.FromHours(1))], Ct);
-        Assert.Equal($"to {Server}:443", await ConnectAsync(vm, Server, 443));
-        foreach (var (address, port) in ((string, int)[])[(Server, 80), (DocumentationServers.Second, 443), ("169.254.169.254", 80), ("10.53.0.1", NetworkPlan.ProxyPort)])
-        {
-            Assert.Contains("Connection refused", await ConnectAsync(vm, address, port), StringComparison.Ordinal);
-        }
-
-        Assert.Equal(1, proxy.Accepted);
-    }
-
-    private static async Task<string> ConnectAsync(IMicroVm vm, string address, int port)
-    {
-        var told = await ShellAsync(vm, $"exec 3<>/dev/tcp/{address}/{port} && head -c {$"to {address}:{port}".Length} <&3", timeoutMs: 60_000);
-        return told.Stdout + told.Stderr;
     }
 }

@@ -113,7 +113,7 @@ public sealed record EgressPage([property: Id(0)] IReadOnlyList<EgressRecord> Re
 [GenerateSerializer, Alias("sandbox.egress-counters"), Immutable]
 public sealed record EgressCounters
 {
-    /// <summary>Connections that passed.</summary>
+    /// <summary>Connections that passed without a look inside; those that were looked into count by request.</summary>
     [Id(0)] public long Connections { get; init; }
 
     /// <summary>Connections, queries and requests that were refused.</summary>

@@ -1,10 +1,12 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using Sandbox.Bench.Egress;
 using Sandbox.Bench.Machines;
 using Sandbox.Bench.Measuring;
 using Sandbox.Bench.Report;
+using Sandbox.Bench.Serving;
 using Sandbox.Egress.Proxy;
 using Sandbox.Egress.Proxy.Tls;
 using Sandbox.Isolation.Backends;
@@ -17,6 +19,7 @@ internal sealed class EgressBench : IBench
 {
     private const string ThroughputTarget = "name-only download ≥ 0.8 × direct";
     private const string LatencyTarget = "name-only adds to a request p50 ≤ 1 ms";
+    private const string ChangeTarget = "a change of policy is in force after p50 ≤ 100 ms";
     private const int Requests = 20;
     private const long Download = 16L << 20;
 
@@ -57,7 +60,7 @@ internal sealed class EgressBench : IBench
 
     public string Summary => "the controlled door: requests and downloads by name and looked into, against none; networks and sessions with one per second";
 
-    public IReadOnlyList<string> Targets => [ThroughputTarget, LatencyTarget];
+    public IReadOnlyList<string> Targets => [ThroughputTarget, LatencyTarget, ChangeTarget];
 
     public async Task<BenchResult> RunAsync(BenchContext context, CancellationToken cancellationToken)
     {
@@ -80,6 +83,7 @@ internal sealed class EgressBench : IBench
 
             var (direct, byName, inside) = await WaysAsync(machines, rounds, context, cancellationToken);
             var (networks, sessions) = await RatesAsync(own, rounds, cancellationToken);
+            var changes = await ChangesAsync(context, 2 * rounds, cancellationToken);
             var ratio = byName.Rate.Median / direct.Rate.Median;
             return new BenchResult
             {
@@ -87,10 +91,11 @@ internal sealed class EgressBench : IBench
                 Headline = new Figure("name_only_mib_per_s", byName.Rate.Median),
                 Baseline = new Figure("MiB/s from a server in the machine's own network", direct.Rate.Median),
                 Ratio = ratio,
-                Verdicts = [new Verdict(ThroughputTarget, ratio, 0.8, AtLeast: true), new Verdict(LatencyTarget, byName.Request.Median - direct.Request.Median, 1)],
+                Verdicts = [new Verdict(ThroughputTarget, ratio, 0.8, AtLeast: true), new Verdict(LatencyTarget, byName.Request.Median - direct.Request.Median, 1), new Verdict(ChangeTarget, changes.Median, 100)],
                 Rows =
                 [
                     .. direct.Rows("direct"), .. byName.Rows("name only"), .. inside.Rows("looked into"),
+                    new Row("a change of policy over HTTP, until it is in force", "ms", changes),
                     new Row("making a network", "ms", networks),
                     new Row("sessions with a network, one after another", "1/s", sessions),
                 ],
@@ -133,6 +138,33 @@ internal sealed class EgressBench : IBench
         }
 
         return (ways[0], ways[1], ways[2]);
+    }
+
+    /// <summary>Changes of the policy of a live session: every other one asks for a look inside, and each takes away what the one before allowed.</summary>
+    private static async Task<Distribution> ChangesAsync(BenchContext context, int samples, CancellationToken cancellationToken)
+    {
+        await using var server = await PrivateServer.StartAsync(context, new Dictionary<string, string> { ["warmPool"] = "0" }, null, cancellationToken);
+        var session = SandboxHttp.Text(await server.Http.CreateAsync(new JsonObject { ["needs"] = new JsonObject { ["network"] = true }, ["egress"] = Policy(0) }, cancellationToken), "id");
+        var taken = new List<TimeSpan>();
+        for (var i = 1; i <= samples + 2; i++)
+        {
+            var began = Stopwatch.GetTimestamp();
+            await server.Http.SetEgressAsync(session, Policy(i), cancellationToken);
+            taken.Add(Stopwatch.GetElapsedTime(began));
+        }
+
+        await server.Http.DeleteQuietlyAsync(session);
+
+        // The first two make the tenant's authority, and compile.
+        return Distribution.OfMilliseconds(taken.Skip(2));
+
+        static JsonObject Policy(int i) => new()
+        {
+            ["presets"] = new JsonArray("pip", "npm", "github"),
+            ["rules"] = new JsonArray(
+                new JsonObject { ["action"] = "allow", ["host"] = $"api{i}.example.com", ["methods"] = i % 2 == 0 ? new JsonArray("GET") : [] },
+                new JsonObject { ["action"] = "allow", ["cidr"] = $"1.1.{i}.0/24", ["ports"] = new JsonArray(443) }),
+        };
     }
 
     private static async Task<(Distribution Networks, Distribution Sessions)> RatesAsync(OwnBackend own, int samples, CancellationToken cancellationToken)

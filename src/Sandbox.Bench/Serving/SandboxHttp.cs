@@ -26,7 +26,13 @@ internal sealed class SandboxHttp(Uri url) : IDisposable
     }
 
     /// <summary>Creates a session; returns when it runs.</summary>
-    public Task<JsonNode> CreateAsync(CancellationToken cancellationToken) => SettledAsync(CallAsync(HttpMethod.Post, "/v1/sessions?wait=60", new JsonObject(), cancellationToken), "running", cancellationToken);
+    public Task<JsonNode> CreateAsync(CancellationToken cancellationToken) => CreateAsync(new JsonObject(), cancellationToken);
+
+    /// <summary>Creates a session as asked; returns when it runs.</summary>
+    public Task<JsonNode> CreateAsync(JsonObject request, CancellationToken cancellationToken) => SettledAsync(CallAsync(HttpMethod.Post, "/v1/sessions?wait=60", request, cancellationToken), "running", cancellationToken);
+
+    /// <summary>Puts another egress policy in force; returns when it is.</summary>
+    public Task<JsonNode> SetEgressAsync(string session, JsonObject policy, CancellationToken cancellationToken) => CallAsync(HttpMethod.Put, $"/v1/sessions/{session}/egress", policy, cancellationToken);
 
     /// <summary>Ends a session; returns when nothing of it is left.</summary>
     public async Task DeleteAsync(string session, CancellationToken cancellationToken) => await CallAsync(HttpMethod.Delete, $"/v1/sessions/{session}", null, cancellationToken);

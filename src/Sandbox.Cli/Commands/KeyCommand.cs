@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.Text.Json.Nodes;
 using Sandbox.Cli.Api;
 using Sandbox.Cli.Terminal;
-using Spectre.Console;
 
 namespace Sandbox.Cli.Commands;
 
@@ -12,7 +11,12 @@ internal static class KeyCommand
     public static Command Create(Say say) => new DetailedCommand("key", "Make, list and revoke API keys of your tenant. The first key comes from `sandbox serve --bootstrap-key FILE`.", """
           SANDBOX_API_KEY=$(cat key.txt) sandbox key create ci
         """)
-    { Make(), List(say), Revoke(say) };
+    {
+        Make(),
+        OwnedThings.List(say, "List keys, without their texts.", "/v1/keys", "keys", ("id", k => Cells.Text(k, "id")), ("name", k => Cells.Text(k, "name")), ("created", k => Cells.Text(k, "createdAt"))),
+        OwnedThings.Delete(
+            say, "revoke", "Revoke a key. It stops working within half a minute.", new Argument<string>("id") { Description = "Id of the key, as `sandbox key ls` shows it" }, "/v1/keys", id => $"key {id} is revoked"),
+    };
 
     private static Command Make()
     {
@@ -35,50 +39,6 @@ internal static class KeyCommand
                 Console.WriteLine(SandboxApi.Text(made, parsed.GetValue(e2b) ? "e2bKey" : "key"));
             }
 
-            return ExitCodes.Success;
-        });
-        return command;
-    }
-
-    private static Command List(Say say)
-    {
-        var server = new ServerOption();
-        var json = new Option<bool>("--json") { Description = "For machines" };
-        var command = new Command("ls", "List keys, without their texts.") { json };
-        server.AddTo(command);
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var api = server.Connect(parsed);
-            var answer = await api.GetAsync("/v1/keys", cancellationToken);
-            if (parsed.GetValue(json))
-            {
-                JsonOutput.Write(answer);
-                return ExitCodes.Success;
-            }
-
-            var table = new Table().Border(TableBorder.Simple).AddColumns("id", "name", "created");
-            foreach (var key in answer["keys"]!.AsArray())
-            {
-                table.AddRow(Markup.Escape(SandboxApi.Text(key!, "id")), Markup.Escape(Say.Printable(SandboxApi.Text(key!, "name"))), Markup.Escape(SandboxApi.Text(key!, "createdAt")));
-            }
-
-            say.Output.Write(table);
-            return ExitCodes.Success;
-        });
-        return command;
-    }
-
-    private static Command Revoke(Say say)
-    {
-        var server = new ServerOption();
-        var id = new Argument<string>("id") { Description = "Id of the key, as `sandbox key ls` shows it" };
-        var command = new Command("revoke", "Revoke a key. It stops working within half a minute.") { id };
-        server.AddTo(command);
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var api = server.Connect(parsed);
-            await api.SendAsync(HttpMethod.Delete, $"/v1/keys/{SandboxApi.Escape(parsed.GetValue(id)!)}", null, cancellationToken);
-            say.Note($"key {parsed.GetValue(id)} is revoked");
             return ExitCodes.Success;
         });
         return command;

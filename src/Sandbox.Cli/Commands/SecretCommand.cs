@@ -14,7 +14,14 @@ internal static class SecretCommand
           sandbox secret set registry --host registry.example.com --header x-api-key --value-file key.txt
           sandbox session create --allow api.github.com --secret github-token
         """)
-    { Set(say), List(say), Remove(say) };
+    {
+        Set(say),
+        OwnedThings.List(
+            say, "List secrets, without their values.", "/v1/secrets", "secrets", ("name", s => Cells.Text(s, "name")), ("hosts", s => Joined(s, "hosts")), ("headers", s => Joined(s, "headers")),
+            ("variable", s => Cells.Text(s, "variable")), ("stored", s => Cells.Age(s["updatedAt"]))),
+        OwnedThings.Delete(
+            say, "rm", "Delete a secret. Sessions cannot use it any more within a minute.", new Argument<string>("name") { Description = "Name, as `sandbox secret ls` shows it" }, "/v1/secrets", name => $"secret {name} is deleted"),
+    };
 
     private static Command Set(Say say)
     {
@@ -48,51 +55,7 @@ internal static class SecretCommand
         return command;
     }
 
-    private static Command List(Say say)
-    {
-        var server = new ServerOption();
-        var json = new Option<bool>("--json") { Description = "For machines" };
-        var command = new Command("ls", "List secrets, without their values.") { json };
-        server.AddTo(command);
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var api = server.Connect(parsed);
-            var answer = await api.GetAsync("/v1/secrets", cancellationToken);
-            if (parsed.GetValue(json))
-            {
-                JsonOutput.Write(answer);
-                return ExitCodes.Success;
-            }
-
-            var table = new Table().Border(TableBorder.Simple).AddColumns("name", "hosts", "headers", "variable", "stored");
-            foreach (var secret in answer["secrets"]!.AsArray())
-            {
-                table.AddRow(
-                    Cells.Text(secret!, "name"), Markup.Escape(string.Join(", ", secret!["hosts"]!.AsArray())), Markup.Escape(string.Join(", ", secret["headers"]!.AsArray())), Cells.Text(secret, "variable"),
-                    Cells.Age(secret["updatedAt"]));
-            }
-
-            say.Output.Write(table);
-            return ExitCodes.Success;
-        });
-        return command;
-    }
-
-    private static Command Remove(Say say)
-    {
-        var server = new ServerOption();
-        var name = new Argument<string>("name") { Description = "Name, as `sandbox secret ls` shows it" };
-        var command = new Command("rm", "Delete a secret. Sessions cannot use it any more within a minute.") { name };
-        server.AddTo(command);
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var api = server.Connect(parsed);
-            await api.SendAsync(HttpMethod.Delete, $"/v1/secrets/{SandboxApi.Escape(parsed.GetValue(name)!)}", null, cancellationToken);
-            say.Note($"secret {parsed.GetValue(name)} is deleted");
-            return ExitCodes.Success;
-        });
-        return command;
-    }
+    private static string Joined(JsonNode secret, string name) => Markup.Escape(Say.Printable(string.Join(", ", secret[name]!.AsArray())));
 
     private static JsonArray Texts(string[]? texts) => [.. (texts ?? []).Select(t => (JsonNode)t)];
 }

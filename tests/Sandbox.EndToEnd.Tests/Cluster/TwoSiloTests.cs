@@ -121,9 +121,8 @@ public sealed class TwoSiloTests
 
     private static Dictionary<string, string> Nothing => [];
 
-    /// <summary>Prepares the database, and names what the servers of one cluster have in common.</summary>
     /// <summary>While a cluster gets over a death, calls may fail for some seconds; they must not fail for long.</summary>
-    private static async Task<T> EventuallyAsync<T>(Func<Task<T>> call)
+    internal static async Task<T> EventuallyAsync<T>(Func<Task<T>> call)
     {
         var deadline = DateTime.UtcNow + TimeSpan.FromMinutes(3);
         while (true)

@@ -9,7 +9,8 @@ using static Sandbox.EndToEnd.Tests.Harness.SandboxApi;
 namespace Sandbox.EndToEnd.Tests.Egress;
 
 /// <summary>The controlled door, from inside a microVM to real servers outside.</summary>
-public sealed class EgressTests(OutsideWorld world) : IClassFixture<OutsideWorld>
+[Collection(OutsideWorld.Name)]
+public sealed class EgressTests(OutsideWorld world)
 {
     private SandboxApi Api => world.SandboxApi;
 

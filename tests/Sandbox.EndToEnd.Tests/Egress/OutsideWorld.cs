@@ -11,8 +11,12 @@ namespace Sandbox.EndToEnd.Tests.Egress;
 /// <summary>
 /// An outside with a registry, an API, a site that nobody may reach, and a name server; on the host, listeners where nobody may ever arrive; and a server of ours whose sessions go through the controlled door.
 /// </summary>
-public sealed class OutsideWorld : IAsyncLifetime
+[CollectionDefinition(Name)]
+public sealed class OutsideWorld : IAsyncLifetime, ICollectionFixture<OutsideWorld>
 {
+    /// <summary>Of the collection of tests that share it: its addresses are there once.</summary>
+    public const string Name = "outside";
+
     internal const string Registry = "198.51.100.10";
     internal const string Api = "198.51.100.11";
     internal const string Evil = "198.51.100.12";
@@ -26,6 +30,9 @@ public sealed class OutsideWorld : IAsyncLifetime
     public SandboxServer Server { get; private set; } = null!;
 
     public SandboxApi SandboxApi => Server.Api;
+
+    /// <summary>Configuration that makes a server's outside this one.</summary>
+    public string Config { get; private set; } = "";
 
     internal OutsideAuthority Authority { get; } = new();
 
@@ -70,9 +77,9 @@ public sealed class OutsideWorld : IAsyncLifetime
         _sites.Add(Model = await OutsideModel.StartAsync());
         var roots = Path.Combine(_folder, "roots.pem");
         await File.WriteAllTextAsync(roots, Authority.Pem);
-        var config = Path.Combine(_folder, "config.json");
-        await File.WriteAllTextAsync(config, $$"""{"egressNameServers": "{{NameServer}}", "egressRoots": "{{roots}}", "egressAlsoPublic": "{{OutsideNamespace.Range}}", "egressAuditorUrl": "{{Model.Url}}/v1", "egressAuditorModel": "scripted"}""");
-        Server = SandboxServer.PrepareWith("qemu,oci", "--warm-pool", "1", "--config", config);
+        Config = Path.Combine(_folder, "config.json");
+        await File.WriteAllTextAsync(Config, $$"""{"egressNameServers": "{{NameServer}}", "egressRoots": "{{roots}}", "egressAlsoPublic": "{{OutsideNamespace.Range}}", "egressAuditorUrl": "{{Model.Url}}/v1", "egressAuditorModel": "scripted"}""");
+        Server = SandboxServer.PrepareWith("qemu,oci", "--warm-pool", "1", "--config", Config);
         await Server.RestartAsync();
     }
 
@@ -103,6 +110,12 @@ public sealed class OutsideWorld : IAsyncLifetime
         app.MapGet("/private/{name}", (string name) => "private " + name);
         app.MapGet("/smuggled", () => "smuggled");
         app.MapGet("/redirect", (string to) => Results.Redirect(to));
+        app.MapGet("/wait", async (HttpContext context) =>
+        {
+            await context.Response.WriteAsync("waiting\n", context.RequestAborted);
+            await context.Response.Body.FlushAsync(context.RequestAborted);
+            await Task.Delay(Timeout.Infinite, context.RequestAborted);
+        });
         app.MapGet("/drip", async (HttpContext context) =>
         {
             for (var i = 0; i < 600; i++)

@@ -13,10 +13,10 @@ namespace Sandbox.EndToEnd.Tests.Harness;
 /// <summary>The HTTP API as a caller without our client library would use it: plain JSON and server-sent events.</summary>
 public sealed class SandboxApi(HttpClient http)
 {
-    /// <summary>Waits until what the hosts report is as wanted; fails with what they last said.</summary>
     /// <summary>A host reports itself before it has tried out its backends.</summary>
     public static bool CanTakeSessions(JsonNode? host) => host!["backends"]!.AsArray().Any(b => b!["usable"]!.GetValue<bool>());
 
+    /// <summary>Waits until what the hosts report is as wanted; fails with what they last said.</summary>
     public async Task UntilHostsAsync(Func<JsonArray, bool> wanted, TimeSpan patience)
     {
         for (var deadline = DateTime.UtcNow + patience; ;)

@@ -15,6 +15,7 @@ namespace Sandbox.Grains.Hosts.Egress;
 internal sealed class LiveEgress : IAsyncDisposable
 {
     private static readonly TimeSpan DropsPeriod = TimeSpan.FromMinutes(1);
+
     /// <summary>What an emulated machine takes to read a packet that is there, with some to spare.</summary>
     private static readonly TimeSpan NoticeTime = TimeSpan.FromMilliseconds(50);
 
@@ -25,32 +26,21 @@ internal sealed class LiveEgress : IAsyncDisposable
     private readonly EgressLog _log;
     private readonly PinnedNames _names;
     private readonly AuditMemory _memory;
-    private readonly SessionDns _dns;
+    private readonly NameResolver _resolver;
     private readonly SemaphoreSlim _turn = new(1, 1);
     private readonly ILogger _logger;
     private readonly DropLog _dropLog;
     private readonly ITimer _drops;
+    private SessionDns? _dns;
     private SessionProxy? _proxy;
     private bool _disposed;
 
-    private LiveEgress(HostEgress host, string tenant, string sessionId, IGuestNetwork network, EgressLog log, MicroVmEgress egress, CompiledPolicy decisions, TimeProvider clock, ILoggerFactory loggers)
+    private LiveEgress(HostEgress host, string tenant, string sessionId, IGuestNetwork network, EgressLog log, MicroVmEgress egress, TimeProvider clock, ILogger logger)
     {
-        (_host, _tenant, _sessionId, _network, _log, Present) = (host, tenant, sessionId, network, log, egress);
-        _logger = loggers.CreateLogger<LiveEgress>();
-        var names = SessionNames.Over(host.Upstream, host.Addresses, clock);
-        _names = names.Names;
+        (_host, _tenant, _sessionId, _network, _log, _logger, Present) = (host, tenant, sessionId, network, log, logger, egress);
+        (_resolver, _names) = SessionNames.Over(host.Upstream, host.Addresses, clock);
         _memory = new AuditMemory(time: clock);
         _dropLog = new DropLog(log);
-        _dns = new SessionDns(new SessionDnsParts
-        {
-            Decisions = decisions,
-            Resolver = names.Resolver,
-            Names = _names,
-            Log = log,
-            Open = network.OpenAsync,
-            Time = clock,
-            Logger = loggers.CreateLogger<SessionDns>(),
-        });
         _drops = clock.CreateTimer(_ => _ = CountDropsAsync(), null, DropsPeriod, DropsPeriod);
     }
 
@@ -62,12 +52,22 @@ internal sealed class LiveEgress : IAsyncDisposable
     public static async Task<LiveEgress> OpenAsync(
         HostEgress host, string tenant, string sessionId, IGuestNetwork network, EgressLog log, MicroVmEgress egress, TimeProvider clock, ILoggerFactory loggers, CancellationToken cancellationToken)
     {
-        var decisions = new CompiledPolicy(egress.Policy, host.Addresses);
-        var live = new LiveEgress(host, tenant, sessionId, network, log, egress, decisions, clock, loggers);
+        var live = new LiveEgress(host, tenant, sessionId, network, log, egress, clock, loggers.CreateLogger<LiveEgress>());
         try
         {
             var context = await live.ContextAsync(egress, cancellationToken);
+            var decisions = (CompiledPolicy)context.Decisions;
             await network.ReplaceAsync(decisions.Ranges, [], cancellationToken);
+            live._dns = new SessionDns(new SessionDnsParts
+            {
+                Decisions = decisions,
+                Resolver = live._resolver,
+                Names = live._names,
+                Log = log,
+                Open = network.OpenAsync,
+                Time = clock,
+                Logger = loggers.CreateLogger<SessionDns>(),
+            });
             live._dns.Serve(network.BindDatagram(NetworkPlan.DnsPort), network.Listen(NetworkPlan.DnsPort));
             live._proxy = SessionProxy.Start(await host.ProxyAsync(), new GuestConnectionSource(network), context, await live.CertificatesAsync(egress, cancellationToken));
             return live;
@@ -90,13 +90,13 @@ internal sealed class LiveEgress : IAsyncDisposable
                 return;
             }
 
-            var decisions = new CompiledPolicy(egress.Policy, _host.Addresses);
             var context = await ContextAsync(egress, cancellationToken);
+            var decisions = (CompiledPolicy)context.Decisions;
             await _proxy!.UpdateAsync(context, await CertificatesAsync(egress, cancellationToken));
             await _network.ReplaceAsync(decisions.Ranges, _names.EndpointsUnder(decisions), cancellationToken);
 
             // Last: it then knows nothing to be open that the firewall has just closed.
-            _dns.Decisions = decisions;
+            _dns!.Decisions = decisions;
             if (egress.Version > Present.Version)
             {
                 _log.Write(new EgressRecord { Kind = EgressRecordKind.Policy, Outcome = EgressOutcome.Allowed, Reason = $"policy version {egress.Version} is in force" });
@@ -143,7 +143,11 @@ internal sealed class LiveEgress : IAsyncDisposable
 
             _disposed = true;
             await _drops.DisposeAsync();
-            await _dns.DisposeAsync();
+            if (_dns is not null)
+            {
+                await _dns.DisposeAsync();
+            }
+
             if (_proxy is not null)
             {
                 await _proxy.DisposeAsync();
