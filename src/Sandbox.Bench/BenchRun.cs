@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using Sandbox.Bench.Benches;
 using Sandbox.Bench.Report;
 using Sandbox.Isolation.Backends;
@@ -14,6 +16,7 @@ internal sealed class BenchRun(IAnsiConsole output, bool json)
     {
         var results = new List<BenchResult>();
         var errors = new Dictionary<string, string>(StringComparer.Ordinal);
+        var began = Stopwatch.GetTimestamp();
         foreach (var bench in benches)
         {
             try
@@ -36,6 +39,11 @@ internal sealed class BenchRun(IAnsiConsole output, bool json)
             {
                 Fail(context, errors, bench.Name, e.ToString());
             }
+        }
+
+        if (benches.Count > 1)
+        {
+            context.Say(string.Create(CultureInfo.InvariantCulture, $"all of them took {Stopwatch.GetElapsedTime(began).TotalMinutes:0.0} minutes; {results.Count(r => r.Met)} met all their targets, {results.Count(r => !r.Met)} missed one"));
         }
 
         if (json)

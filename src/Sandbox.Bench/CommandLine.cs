@@ -63,6 +63,7 @@ internal static class CommandLine
             Accelerator = parsed.GetValue(Accelerator)!,
             Samples = parsed.GetValue(Samples) is { } samples ? Math.Max(1, samples) : null,
             Sessions = Math.Max(64, parsed.GetValue(Full) ? 100_000 : parsed.GetValue(Sessions)),
+            OneOfAll = benches.Count > 1,
             Full = parsed.GetValue(Full),
             Profile = parsed.GetValue(Profile),
             Say = text => Console.Error.WriteLine("bench: " + text),

@@ -13,6 +13,7 @@ internal sealed class E2bBench : IBench
 {
     private const string SuccessTarget = "every sandbox of every mode answers";
     private const int MostAtOnce = 100;
+    private const int OneOfAll = 30;
 
     public string Name => "e2b";
 
@@ -28,7 +29,7 @@ internal sealed class E2bBench : IBench
             throw new BenchException("the E2B SDKs are not installed; ./scripts/bench e2b installs them");
         }
 
-        var samples = context.SamplesOr(MostAtOnce);
+        var samples = context.SamplesOr(context.OneOfAll ? OneOfAll : MostAtOnce);
         await using var server = await PrivateServer.StartAsync(context, new Dictionary<string, string>(), null, cancellationToken);
         var holds = Math.Min(samples, TtiBench.RoomFor(TemplateImage.Load(context.Image).Sizes.MemoryMiB));
         await TtiBench.OneAsync(server.Http, cancellationToken);

@@ -1,3 +1,5 @@
+using System.Net;
+
 namespace Sandbox.Egress.Policy;
 
 /// <summary>Host names: their one form, and what is wrong with those that have none.</summary>
@@ -6,11 +8,30 @@ public static class HostNames
     /// <summary>Longest name in characters.</summary>
     public const int MaxLength = 253;
 
-    /// <summary>Lower case, without a final dot. Says nothing about whether it is a name.</summary>
+    /// <summary>Lower case, without a final dot. Says nothing about whether it is a name. Only ASCII letters change: what merely looks like one, such as the Kelvin sign, is in no name.</summary>
     public static string Normalise(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
-        return (name.EndsWith('.') ? name[..^1] : name).ToLowerInvariant();
+        return string.Create(name.EndsWith('.') ? name.Length - 1 : name.Length, name, static (lower, from) =>
+        {
+            for (var i = 0; i < lower.Length; i++)
+            {
+                lower[i] = char.IsAsciiLetterUpper(from[i]) ? (char)(from[i] | 0x20) : from[i];
+            }
+        });
+    }
+
+    /// <summary>A name as a guest states it, normalised; <see langword="null"/> where it is not the name of a host: wrong characters or lengths, or an address.</summary>
+    public static string? Read(ReadOnlySpan<char> stated)
+    {
+        if (stated.Length > MaxLength + 1)
+        {
+            return null;
+        }
+
+        // What programs take for an address is no name, in whatever odd form (0x7f.1, 2130706433): no top-level domain begins with a digit.
+        var name = Normalise(stated.ToString());
+        return !IsValid(name) || char.IsAsciiDigit(name[name.LastIndexOf('.') + 1]) || IPAddress.TryParse(name, out _) ? null : name;
     }
 
     /// <summary>Whether a normalised name is one.</summary>

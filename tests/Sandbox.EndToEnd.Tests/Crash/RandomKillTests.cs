@@ -11,7 +11,7 @@ public sealed class RandomKillTests(ITestOutputHelper output)
     [Fact]
     public async Task Servers_killed_at_random_moments_lose_nothing_that_was_acknowledged_and_leave_nothing_behind()
     {
-        var (kills, seed) = (CrashSettings.Kills(100), CrashSettings.Seed());
+        var (kills, seed) = (CrashSettings.Kills(60), CrashSettings.Seed());
         await Task.WhenAll(Enumerable.Range(0, 2).Select(async lane =>
         {
             await using var target = new NullTarget();

@@ -1,6 +1,7 @@
 using System.Net;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
+using Sandbox.Egress.Policy;
 
 namespace Sandbox.Egress.Proxy.Http;
 
@@ -132,7 +133,7 @@ internal sealed record RequestForm(string Host, string Method, string Target, bo
         }
 
         // An address in its usual form only: 010.1 and 2130706433 are addresses to some.
-        host = IPAddress.TryParse(name, out var address) && address.ToString() == name ? name : HostNames.Normalize(name) ?? "";
+        host = IPAddress.TryParse(name, out var address) && address.ToString() == name ? name : HostNames.Read(name) ?? "";
         return host.Length == 0 ? Refusal.Malformed("The request's Host is not the name of a host.") : null;
     }
 }

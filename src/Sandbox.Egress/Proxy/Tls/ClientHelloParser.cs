@@ -1,4 +1,5 @@
 using System.Text;
+using Sandbox.Egress.Policy;
 
 namespace Sandbox.Egress.Proxy.Tls;
 
@@ -90,7 +91,7 @@ internal static class ClientHelloParser
         }
 
         var text = Encoding.ASCII.GetString(host);
-        name = HostNames.Normalize(text);
+        name = HostNames.Read(text);
         return name is not null || System.Net.IPAddress.TryParse(text, out _);
     }
 
