@@ -23,6 +23,9 @@ internal static unsafe class StaleConnections
     private const byte Tcp = 6;
     private const uint NotListening = 0xFFF & ~(1u << 10);
 
+    /// <summary>More than the controlled door lets a session have at a time. A guest that made more by other ways does not get to hold up its own start.</summary>
+    private const int Most = 10_000;
+
     // struct nlmsghdr; struct inet_diag_req_v2, whose last member is struct inet_diag_sockid; struct inet_diag_msg, which has that at 4.
     private const int HeaderSize = 16;
     private const int RequestSize = HeaderSize + 8 + SocketSize;
@@ -44,27 +47,13 @@ internal static unsafe class StaleConnections
         {
             var found = List(socket, Internet);
             found.AddRange(List(socket, Internet6));
-            return found.Count(c => TryEnd(socket, c));
+            var known = found.Select(c => c.Ends).ToHashSet();
+            return found.Where(c => !c.Ends.IsInside && !known.Contains(c.Ends.Mirrored)).Take(Most).Count(c => TryEnd(socket, c));
         }
         finally
         {
             Native.Close(socket);
         }
-    }
-
-    /// <summary>Whether a connection has both its ends in this machine.</summary>
-    /// <param name="family">AF_INET or AF_INET6.</param>
-    /// <param name="id">struct inet_diag_sockid: ports, then 16 bytes of source and 16 of destination.</param>
-    internal static bool IsInside(byte family, ReadOnlySpan<byte> id)
-    {
-        var destination = id.Slice(20, 16);
-        if (destination.SequenceEqual(id.Slice(4, 16)))
-        {
-            return true;
-        }
-
-        ReadOnlySpan<byte> mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF];
-        return family == Internet ? destination[0] == 127 : destination.StartsWith(mapped) && destination[12] == 127;
     }
 
     private static List<Connection> List(int socket, byte family)
@@ -95,7 +84,7 @@ internal static unsafe class StaleConnections
                     return found;
                 }
 
-                if (type == ByFamily && length >= MessageSize && !IsInside(family, rest.Slice(SocketAt, SocketSize)))
+                if (type == ByFamily && length >= MessageSize)
                 {
                     found.Add(new Connection(family, rest.Slice(SocketAt, SocketSize).ToArray()));
                 }
@@ -149,5 +138,22 @@ internal static unsafe class StaleConnections
         }
     }
 
-    private sealed record Connection(byte Family, byte[] Id);
+    /// <param name="Family">AF_INET or AF_INET6.</param>
+    /// <param name="Id">struct inet_diag_sockid: source and destination port, then 16 bytes for the address of each, network byte order.</param>
+    private sealed record Connection(byte Family, byte[] Id)
+    {
+        public Ends Ends { get; } = new(Address(Family, Id.AsSpan(4, 16)), BinaryPrimitives.ReadUInt16BigEndian(Id), Address(Family, Id.AsSpan(20, 16)), BinaryPrimitives.ReadUInt16BigEndian(Id.AsSpan(2)));
+
+        private static UInt128 Address(byte family, ReadOnlySpan<byte> bytes) => family == Internet ? Ends.Mapped | BinaryPrimitives.ReadUInt32BigEndian(bytes) : BinaryPrimitives.ReadUInt128BigEndian(bytes);
+    }
+
+    /// <summary>Both ends, in IPv6, where IPv4 is mapped. A connection inside of the machine is there twice, once from each end.</summary>
+    private readonly record struct Ends(UInt128 Source, ushort SourcePort, UInt128 Destination, ushort DestinationPort)
+    {
+        public static readonly UInt128 Mapped = (UInt128)0xFFFF << 32;
+
+        public Ends Mirrored => new(Destination, DestinationPort, Source, SourcePort);
+
+        public bool IsInside => Source == Destination || Destination >> 24 == (Mapped | 0x7F000000u) >> 24;
+    }
 }

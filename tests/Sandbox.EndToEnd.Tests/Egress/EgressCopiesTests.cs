@@ -10,16 +10,22 @@ namespace Sandbox.EndToEnd.Tests.Egress;
 [Collection(OutsideWorld.Name)]
 public sealed class EgressCopiesTests(OutsideWorld world)
 {
-    /// <summary>A connection to itself, over which something is said once a file is there.</summary>
+    /// <summary>Connections to itself, over loopback and between two addresses, over which something is said once a file is there.</summary>
     private const string Inside = """
-        import os, socket, time
-        listening = socket.create_server(("127.0.0.1", 7000))
-        one = socket.create_connection(("127.0.0.1", 7000))
-        two, _ = listening.accept()
+        import os, socket, subprocess, time
+        subprocess.run(["sudo", "ip", "addr", "add", "192.0.2.9/32", "dev", "lo"], check=True)
+        listening = socket.create_server(("0.0.0.0", 7000))
+        loop = socket.create_connection(("127.0.0.1", 7000))
+        heard = [listening.accept()[0]]
+        far = socket.socket()
+        far.bind(("10.53.0.2", 0))
+        far.connect(("192.0.2.9", 7000))
+        heard.append(listening.accept()[0])
         print("joined", flush=True)
         while not os.path.exists("/tmp/go"): time.sleep(0.1)
-        one.sendall(b"still here")
-        open("/tmp/heard", "wb").write(two.recv(100))
+        loop.sendall(b"still ")
+        far.sendall(b"here")
+        open("/tmp/heard", "wb").write(b"".join(s.recv(100) for s in heard))
         """;
 
     private SandboxApi Api => world.SandboxApi;
