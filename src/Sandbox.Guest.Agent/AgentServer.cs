@@ -26,6 +26,7 @@ internal sealed class AgentServer(Endpoint endpoint, Surroundings surroundings)
 
     public void Run()
     {
+        UserThread.Prepare();
         while (true)
         {
             var stream = endpoint.Accept();
@@ -56,7 +57,14 @@ internal sealed class AgentServer(Endpoint endpoint, Surroundings surroundings)
             else if (_epoch.Length > 0)
             {
                 _outbox.WaitForRoom();
-                Handle(frame);
+                try
+                {
+                    Handle(frame);
+                }
+                catch (Exception e) when (Threads.CannotBeMade(e))
+                {
+                    // .NET's own pool wanted one more. The request is in its queue by then, and is served by a thread that it has or gets.
+                }
             }
         }
     }

@@ -32,6 +32,7 @@ internal sealed class Interpreter
     public Interpreter(string language, User user, IReadOnlyDictionary<string, string> environment, string directory)
     {
         _language = language;
+        var crew = new Crew(4);
         var (requestRead, requestWrite) = Descriptors.Pipe(user);
         var (replyRead, replyWrite) = Descriptors.Pipe(user);
         var (outRead, outWrite) = Descriptors.Pipe(user);
@@ -50,6 +51,7 @@ internal sealed class Interpreter
                 Native.Close(fd);
             }
 
+            crew.Dismiss();
             _cgroup.Remove();
             throw;
         }
@@ -62,10 +64,10 @@ internal sealed class Interpreter
         }
 
         _requests = requestWrite;
-        _stdout = new MarkedOutput(outRead, _ => { });
-        _stderr = new MarkedOutput(errRead, Complain);
-        _replies = new ReplyReader(replyRead, Kill);
-        new Thread(Reap, 128 * 1024) { IsBackground = true, Name = "kernel" }.Start();
+        _stdout = new MarkedOutput(outRead, _ => { }, crew);
+        _stderr = new MarkedOutput(errRead, Complain, crew);
+        _replies = new ReplyReader(replyRead, Kill, crew);
+        crew.Send(Reap);
     }
 
     public int Pid { get; }
@@ -235,10 +237,10 @@ internal sealed class Interpreter
         private readonly int _fd;
         private readonly Action _broken;
 
-        public ReplyReader(int fd, Action broken)
+        public ReplyReader(int fd, Action broken, Crew crew)
         {
             (_fd, _broken) = (fd, broken);
-            new Thread(Run, 256 * 1024) { IsBackground = true, Name = "replies" }.Start();
+            crew.Send(Run);
         }
 
         /// <summary>The next reply; null when there will be none any more.</summary>

@@ -41,7 +41,15 @@ internal sealed class LanguageContext
 
         _environment = ProcessLauncher.EnvironmentOf(_user, request.Env);
         _interpreter = warm is not null && Settle(warm) ? warm : Fresh();
-        new Thread(Run, 512 * 1024) { IsBackground = true, Name = "context" }.Start();
+        try
+        {
+            Threads.Start(Run, 512 * 1024, "context");
+        }
+        catch
+        {
+            _interpreter.Kill();
+            throw;
+        }
     }
 
     public string Id { get; }

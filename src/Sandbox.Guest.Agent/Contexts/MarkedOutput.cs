@@ -17,10 +17,10 @@ internal sealed class MarkedOutput
     private Action<ReadOnlyMemory<byte>>? _sink;
     private volatile bool _ended;
 
-    public MarkedOutput(int fd, Action<ReadOnlyMemory<byte>> first)
+    public MarkedOutput(int fd, Action<ReadOnlyMemory<byte>> first, Crew crew)
     {
         (_fd, _sink) = (fd, first);
-        new Thread(Run, 192 * 1024) { IsBackground = true, Name = "marked output" }.Start();
+        crew.Send(Run);
     }
 
     /// <summary>What comes now goes to the sink, with markers like this one in it. No sink: it is thrown away.</summary>

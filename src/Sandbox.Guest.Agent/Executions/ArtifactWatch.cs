@@ -65,8 +65,16 @@ internal sealed class ArtifactWatch : IDisposable
             _parentOfDrop = Native.InotifyAdd(_fd, "/tmp", Created | MovedHere | DirectoryNotLink | 0x20000000);
         }
 
-        _thread = new Thread(Run, 256 * 1024) { IsBackground = true, Name = "artifacts" };
-        _thread.Start();
+        try
+        {
+            _thread = Threads.Start(Run, 256 * 1024, "artifacts");
+        }
+        catch
+        {
+            Native.Close(_fd);
+            Native.Close(_ending);
+            throw;
+        }
     }
 
     /// <summary>Begins to watch if the request asks for it; <see langword="null"/> if it does not, or the kernel has no more watches to give.</summary>

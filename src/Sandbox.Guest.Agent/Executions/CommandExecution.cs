@@ -17,6 +17,7 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
     private readonly Lock _lock = new();
     private readonly List<OutputReader> _readers = [];
     private readonly int _ending = Native.EventFd(0, Native.CloseOnExec);
+    private Crew? _crew;
     private StdinPump? _stdin;
     private ArtifactWatch? _artifacts;
     private int _pid;
@@ -34,6 +35,7 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
         }
         catch
         {
+            _crew?.Dismiss();
             _artifacts?.Dispose();
             _cgroup.Remove();
             Native.Close(_ending);
@@ -52,10 +54,10 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
         // Until now it has been waited for by nobody, so that its process id is its own, and its pipes hold what it said.
         foreach (var reader in _readers)
         {
-            reader.Start();
+            _crew!.Send(reader.Run);
         }
 
-        new Thread(WaitForEnd, 128 * 1024) { IsBackground = true, Name = "wait" }.Start();
+        _crew!.Send(WaitForEnd);
     }
 
     public override void Signal(int number)
@@ -101,6 +103,9 @@ internal sealed class CommandExecution(ulong stream, StartExecution request, Out
         {
             _directory = "/";
         }
+
+        // One for each output, and one that waits for its end.
+        _crew = new Crew(command.Pty is null ? 3 : 2);
 
         // Before it runs: nothing it makes is missed.
         _artifacts = ArtifactWatch.Begin(Request.Artifacts, _directory);

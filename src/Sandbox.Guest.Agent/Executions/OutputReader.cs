@@ -37,9 +37,8 @@ internal sealed class OutputReader
     /// <summary>Set when everything that counts has been handed over.</summary>
     public ManualResetEventSlim Done => _done;
 
-    public void Start() => new Thread(Run, 192 * 1024) { IsBackground = true, Name = "output" }.Start();
-
-    private void Run()
+    /// <summary>Reads to the end. For a thread of its own.</summary>
+    public void Run()
     {
         var buffer = Buffers.TryPop(out var idle) ? idle : new byte[BufferBytes];
         Copy(buffer);

@@ -10,7 +10,7 @@ internal sealed class StdinPump(ulong stream, int fd, bool terminal, Outbox outb
 {
     private readonly BlockingCollection<(byte[] Data, bool Eof)> _queue = [];
     private readonly Lock _lock = new();
-    private Thread? _writer;
+    private bool _writing;
     private ulong _received;
     private ulong _written;
     private ulong _credited;
@@ -42,10 +42,9 @@ internal sealed class StdinPump(ulong stream, int fd, bool terminal, Outbox outb
             _received += (ulong)fresh.Length;
             _eof = data.Eof;
             _queue.Add((fresh, data.Eof));
-            if (_writer is null)
+            if (!_writing)
             {
-                _writer = new Thread(Run, 128 * 1024) { IsBackground = true, Name = "stdin" };
-                _writer.Start();
+                StartWriting();
             }
         }
     }
@@ -65,11 +64,27 @@ internal sealed class StdinPump(ulong stream, int fd, bool terminal, Outbox outb
         lock (_lock)
         {
             _queue.CompleteAdding();
-            if (_writer is null)
+            if (!_writing)
             {
+                _writing = true;
                 Native.Close(fd);
-                _writer = Thread.CurrentThread;
             }
+        }
+    }
+
+    private void StartWriting()
+    {
+        _writing = true;
+        try
+        {
+            Threads.Start(Run, 128 * 1024, "stdin");
+        }
+        catch (AgentException)
+        {
+            // The program reads an end of file, and the host is told that it takes no more.
+            _queue.CompleteAdding();
+            Native.Close(fd);
+            events.Add(new ExecutionEvent { StdinClosed = new StdinClosed() });
         }
     }
 

@@ -64,7 +64,7 @@ internal sealed class DirectoryWatch
     {
         if (!Interlocked.Exchange(ref _begun, true))
         {
-            new Thread(Run, 256 * 1024) { IsBackground = true, Name = "watch" }.Start();
+            Threads.Start(Run, 256 * 1024, "watch");
         }
     }
 

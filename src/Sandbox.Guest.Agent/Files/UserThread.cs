@@ -18,8 +18,13 @@ internal static unsafe class UserThread
     {
         for (var i = 0; i < 4; i++)
         {
-            new Thread(Run, 512 * 1024) { IsBackground = true, Name = "files" }.Start();
+            Threads.Start(Run, 512 * 1024, "files");
         }
+    }
+
+    /// <summary>Makes its threads, while there is nobody yet who could keep them from being made.</summary>
+    public static void Prepare()
+    {
     }
 
     /// <summary>Does something as a user and returns what came of it.</summary>

@@ -313,9 +313,12 @@ internal sealed partial class OciMicroVm : IMicroVm
         }
 
         var running = _identity is { IsRunning: true };
-        var reason = _host.Cgroups.OutOfMemoryKills(Owner.VmId) > 0 && !running ? "the kernel ended it: the memory limit of the session was reached"
-            : running ? $"its agent is out of reach: {closed}"
-            : "it ended by itself" + (_errors.Read(3) is { Length: > 0 } said ? ": " + said : "");
+
+        // Who is killed has no last words. A program may have been, at some other time.
+        var said = _errors.Read(3);
+        var reason = running ? $"its agent is out of reach: {closed}"
+            : said.Length == 0 && _host.Cgroups.OutOfMemoryKills(Owner.VmId) > 0 ? "the kernel ended it: the memory limit of the session was reached"
+            : "it ended by itself" + (said.Length > 0 ? ": " + said : "");
         if (_exited.TrySetResult(new MicroVmExit(false, reason)))
         {
             await _host.Cgroups.KillAsync(Owner.VmId);
