@@ -38,7 +38,7 @@ public sealed class EgressClusterTests(OutsideWorld world)
             await CheckAsync(a.Api, id);
         }
 
-        // A change of policy, the owner's answer: they are the session's and not its host's.
+        // A change of policy is the session's and not its host's.
         await a.Api.SendAsync(new HttpRequestMessage(HttpMethod.Put, $"/v1/sessions/{live}/egress") { Content = Policy(withRegistry: true) }, HttpStatusCode.OK);
         Assert.Equal("200", (await a.Api.ShellAsync(live, "curl -sSk -o /dev/null -w '%{http_code}' https://registry.test/simple/sbxdemo/")).Stdout);
         await TwoSiloTests.EventuallyAsync(async () =>
