@@ -13,8 +13,8 @@ internal static class KeyCommand
         """)
     {
         Make(),
-        OwnedThings.List(say, "List keys, without their texts.", "/v1/keys", "keys", ("id", k => Cells.Text(k, "id")), ("name", k => Cells.Text(k, "name")), ("created", k => Cells.Text(k, "createdAt"))),
-        OwnedThings.Delete(
+        NamedThings.List(say, "ls", "List keys, without their texts.", "/v1/keys", "keys", ("id", k => Cells.Text(k, "id")), ("name", k => Cells.Text(k, "name")), ("created", k => Cells.Text(k, "createdAt"))),
+        NamedThings.Delete(
             say, "revoke", "Revoke a key. It stops working within half a minute.", new Argument<string>("id") { Description = "Id of the key, as `sandbox key ls` shows it" }, "/v1/keys", id => $"key {id} is revoked"),
     };
 

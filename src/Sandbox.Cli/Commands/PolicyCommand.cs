@@ -149,33 +149,8 @@ internal static class PolicyCommand
         return command;
     }
 
-    private static Command Presets(Say say)
-    {
-        var server = new ServerOption();
-        var json = new Option<bool>("--json") { Description = "For machines" };
-        var command = new Command("presets", "List the presets: names for the hosts that a tool needs.") { json };
-        server.AddTo(command);
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var api = server.Connect(parsed);
-            var answer = await api.GetAsync("/v1/egress/presets", cancellationToken);
-            if (parsed.GetValue(json))
-            {
-                JsonOutput.Write(answer);
-                return ExitCodes.Success;
-            }
-
-            var table = new Table().Border(TableBorder.Simple).AddColumns("preset", "for", "hosts");
-            foreach (var preset in answer["presets"]!.AsArray())
-            {
-                table.AddRow(Cells.Text(preset!, "name"), Cells.Text(preset!, "description"), Markup.Escape(string.Join(", ", preset!["hosts"]!.AsArray())));
-            }
-
-            say.Output.Write(table);
-            return ExitCodes.Success;
-        });
-        return command;
-    }
+    private static Command Presets(Say say) => NamedThings.List(
+        say, "presets", "List the presets: names for the hosts that a tool needs.", "/v1/egress/presets", "presets", ("preset", p => Cells.Text(p, "name")), ("for", p => Cells.Text(p, "description")), ("hosts", p => Cells.Texts(p, "hosts")));
 
     private static Command OfSession(string name, string line, Func<SandboxApi, string, ParseResult, CancellationToken, Task> act)
     {

@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.Text.Json.Nodes;
 using Sandbox.Cli.Api;
 using Sandbox.Cli.Terminal;
-using Spectre.Console;
 
 namespace Sandbox.Cli.Commands;
 
@@ -16,10 +15,10 @@ internal static class SecretCommand
         """)
     {
         Set(say),
-        OwnedThings.List(
-            say, "List secrets, without their values.", "/v1/secrets", "secrets", ("name", s => Cells.Text(s, "name")), ("hosts", s => Joined(s, "hosts")), ("headers", s => Joined(s, "headers")),
+        NamedThings.List(
+            say, "ls", "List secrets, without their values.", "/v1/secrets", "secrets", ("name", s => Cells.Text(s, "name")), ("hosts", s => Cells.Texts(s, "hosts")), ("headers", s => Cells.Texts(s, "headers")),
             ("variable", s => Cells.Text(s, "variable")), ("stored", s => Cells.Age(s["updatedAt"]))),
-        OwnedThings.Delete(
+        NamedThings.Delete(
             say, "rm", "Delete a secret. Sessions cannot use it any more within a minute.", new Argument<string>("name") { Description = "Name, as `sandbox secret ls` shows it" }, "/v1/secrets", name => $"secret {name} is deleted"),
     };
 
@@ -54,8 +53,6 @@ internal static class SecretCommand
         });
         return command;
     }
-
-    private static string Joined(JsonNode secret, string name) => Markup.Escape(Say.Printable(string.Join(", ", secret[name]!.AsArray())));
 
     private static JsonArray Texts(string[]? texts) => [.. (texts ?? []).Select(t => (JsonNode)t)];
 }

@@ -9,6 +9,8 @@ internal static class Cells
 {
     public static string Text(JsonNode node, string name) => Markup.Escape(Say.Printable(node[name]?.ToString() ?? ""));
 
+    public static string Texts(JsonNode node, string name) => Markup.Escape(Say.Printable(string.Join(", ", node[name]!.AsArray())));
+
     /// <summary>A session's state: what runs is green, what waits for its owner yellow, what went wrong red.</summary>
     public static string State(string state) => state switch
     {

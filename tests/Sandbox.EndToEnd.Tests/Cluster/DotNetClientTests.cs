@@ -1,12 +1,8 @@
 using System.Security.Cryptography;
 using System.Text;
-using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Hosting;
-using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Client;
 using Sandbox.EndToEnd.Tests.Harness;
-using Sandbox.Storage.Cluster;
 using Sandbox.TestSupport;
 using Xunit;
 
@@ -21,12 +17,8 @@ public sealed class DotNetClientTests
         await using var postgres = await PostgresServer.StartAsync();
         await using var redis = await RedisServer.StartAsync();
         await using var server = await SandboxServer.StartAsync(null, [.. await ClusterArguments.MakeAsync(postgres, redis), "--host-id", "host-of-the-client"]);
-        var builder = Host.CreateApplicationBuilder();
-        builder.Logging.ClearProviders();
-        builder.UseOrleansClient(client => client.UseRedisMembership(redis.ConnectionString, "sandbox", "sandbox").AddSandboxStreams());
-        using var host = builder.Build();
-        await host.StartAsync();
-        var sandbox = new SandboxClient(host.Services.GetRequiredService<IClusterClient>(), "a-tenant");
+        await using var cluster = await ClusterClient.ConnectAsync(redis);
+        var sandbox = cluster.Of("a-tenant");
 
         var session = await sandbox.StartSessionAsync(new CreateSessionRequest { Env = { ["GREETING"] = "hello" } });
         var (stdout, stderr, exit) = await (await session.StartShellAsync("echo $GREETING; echo trouble >&2; exit 4")).CollectAsync();
@@ -36,7 +28,7 @@ public sealed class DotNetClientTests
         await PortAsync(session);
 
         // Another tenant's session does not exist.
-        var stranger = new SandboxClient(host.Services.GetRequiredService<IClusterClient>(), "another-tenant");
+        var stranger = cluster.Of("another-tenant");
         var refused = await Assert.ThrowsAsync<SandboxException>(() => stranger.GetSession(session.Id).GetAsync());
         Assert.Equal(SandboxErrorCode.NotFound, refused.Code);
 
@@ -48,7 +40,6 @@ public sealed class DotNetClientTests
         Assert.Equal("41\n", (await (await fork.StartCodeAsync("print(x)")).CollectAsync()).Stdout);
         await fork.TerminateAsync();
         await session.TerminateAsync();
-        await host.StopAsync();
     }
 
     private static async Task FilesAsync(SandboxSession session)

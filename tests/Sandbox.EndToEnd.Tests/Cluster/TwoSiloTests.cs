@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Sandbox.EndToEnd.Tests.Harness;
 using Sandbox.TestSupport;
 using Xunit;
+using static Sandbox.EndToEnd.Tests.Harness.Patience;
 using static Sandbox.EndToEnd.Tests.Harness.SandboxApi;
 
 namespace Sandbox.EndToEnd.Tests.Cluster;
@@ -120,21 +121,4 @@ public sealed class TwoSiloTests
     }
 
     private static Dictionary<string, string> Nothing => [];
-
-    /// <summary>While a cluster gets over a death, calls may fail for some seconds; they must not fail for long.</summary>
-    internal static async Task<T> EventuallyAsync<T>(Func<Task<T>> call)
-    {
-        var deadline = DateTime.UtcNow + TimeSpan.FromMinutes(3);
-        while (true)
-        {
-            try
-            {
-                return await call();
-            }
-            catch (Exception e) when (e is Xunit.Sdk.XunitException or HttpRequestException or IOException && DateTime.UtcNow < deadline)
-            {
-                await Task.Delay(500);
-            }
-        }
-    }
 }

@@ -2,14 +2,10 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json.Nodes;
-using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Hosting;
-using Microsoft.Extensions.Logging;
 using Sandbox.Abstractions;
 using Sandbox.Client;
 using Sandbox.EndToEnd.Tests.Cluster;
 using Sandbox.EndToEnd.Tests.Harness;
-using Sandbox.Storage.Cluster;
 using Sandbox.TestSupport;
 using Xunit;
 using static Sandbox.EndToEnd.Tests.Harness.SandboxApi;
@@ -41,7 +37,7 @@ public sealed class EgressClusterTests(OutsideWorld world)
         // A change of policy is the session's and not its host's.
         await a.Api.SendAsync(new HttpRequestMessage(HttpMethod.Put, $"/v1/sessions/{live}/egress") { Content = Policy(withRegistry: true) }, HttpStatusCode.OK);
         Assert.Equal("200", (await a.Api.ShellAsync(live, "curl -sSk -o /dev/null -w '%{http_code}' https://registry.test/simple/sbxdemo/")).Stdout);
-        await TwoSiloTests.EventuallyAsync(async () =>
+        await Patience.EventuallyAsync(async () =>
         {
             Assert.NotEmpty((await a.Api.GetAsync($"/v1/sessions/{live}/checkpoints"))["checkpoints"]!.AsArray());
             return true;
@@ -60,7 +56,7 @@ public sealed class EgressClusterTests(OutsideWorld world)
         // On the other host everything is as it was, the placeholder in the guest's memory as well as the value that stands for it.
         foreach (var id in (string[])[paused, live])
         {
-            await TwoSiloTests.EventuallyAsync(() => b.Api.ShellAsync(id, "true"));
+            await Patience.EventuallyAsync(() => b.Api.ShellAsync(id, "true"));
             await CheckAsync(b.Api, id);
             var after = await b.Api.GetAsync($"/v1/sessions/{id}/egress");
             Assert.Equal("host-b", Text(await b.Api.GetAsync($"/v1/sessions/{id}"), "hostId"));
@@ -84,7 +80,7 @@ public sealed class EgressClusterTests(OutsideWorld world)
         await a.RestartAsync();
         foreach (var id in (string[])[paused, live])
         {
-            var whole = await TwoSiloTests.EventuallyAsync(async () =>
+            var whole = await Patience.EventuallyAsync(async () =>
             {
                 var log = await LogAsync(b.Api, id);
                 Assert.Equal(1, Seq(log[0]));
@@ -106,12 +102,8 @@ public sealed class EgressClusterTests(OutsideWorld world)
         await using var postgres = await PostgresServer.StartAsync();
         await using var redis = await RedisServer.StartAsync();
         await using var server = await SandboxServer.StartAsync(null, [.. await ClusterArguments.MakeAsync(postgres, redis), "--config", world.Config, "--host-id", "host-of-both"]);
-        var builder = Host.CreateApplicationBuilder();
-        builder.Logging.ClearProviders();
-        builder.UseOrleansClient(client => client.UseRedisMembership(redis.ConnectionString, "sandbox", "sandbox").AddSandboxStreams());
-        using var host = builder.Build();
-        await host.StartAsync();
-        var (one, two) = (Client("tenant-one"), Client("tenant-two"));
+        await using var cluster = await ClusterClient.ConnectAsync(redis);
+        var (one, two) = (cluster.Of("tenant-one"), cluster.Of("tenant-two"));
         foreach (var client in (SandboxClient[])[one, two])
         {
             await client.PutSecretAsync(new SecretSpec { Name = "cluster-token", Value = Value + client.Tenant, Hosts = ["api.test"] });
@@ -148,9 +140,6 @@ public sealed class EgressClusterTests(OutsideWorld world)
         Assert.Equal(SandboxErrorCode.NotFound, refused.Code);
         await mine.TerminateAsync();
         await theirs.TerminateAsync();
-        await host.StopAsync();
-
-        SandboxClient Client(string tenant) => new(host.Services.GetRequiredService<IClusterClient>(), tenant);
 
         Task<SandboxSession> StartAsync(SandboxClient client) => client.StartSessionAsync(new CreateSessionRequest
         {

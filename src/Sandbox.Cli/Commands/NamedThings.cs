@@ -6,20 +6,21 @@ using Spectre.Console;
 
 namespace Sandbox.Cli.Commands;
 
-/// <summary>Commands that list and delete what a tenant keeps under a name or an id.</summary>
-internal static class OwnedThings
+/// <summary>Commands that list, and delete, what a tenant has under a name or an id.</summary>
+internal static class NamedThings
 {
     /// <summary>Lists them as a table, or as the server's answer with <c>--json</c>.</summary>
     /// <param name="say">Output.</param>
+    /// <param name="verb">Name of the command.</param>
     /// <param name="description">For people.</param>
     /// <param name="path">Where the server lists them.</param>
     /// <param name="member">The list in its answer.</param>
     /// <param name="columns">Titles, and how a cell is made; as mark-up.</param>
-    public static Command List(Say say, string description, string path, string member, params (string Title, Func<JsonNode, string> Cell)[] columns)
+    public static Command List(Say say, string verb, string description, string path, string member, params (string Title, Func<JsonNode, string> Cell)[] columns)
     {
         var server = new ServerOption();
         var json = new Option<bool>("--json") { Description = "For machines" };
-        var command = new Command("ls", description) { json };
+        var command = new Command(verb, description) { json };
         server.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
