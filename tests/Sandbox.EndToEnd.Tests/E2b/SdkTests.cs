@@ -8,6 +8,9 @@ namespace Sandbox.EndToEnd.Tests.E2b;
 [Collection(ServerGroup.Name)]
 public sealed class SdkTests(ServerFixture fixture)
 {
+    /// <summary>See proc_pid_clear_refs(5).</summary>
+    private const string ResetPeak = "5";
+
     [Theory]
     [InlineData("control")]
     [InlineData("refusals")]
@@ -21,10 +24,20 @@ public sealed class SdkTests(ServerFixture fixture)
     [Fact]
     public async Task A_gibibyte_goes_up_and_down_and_the_server_does_not_hold_it()
     {
+        // From here on: what the tests before this one had the server hold (machines set aside, a golden memory) is not this one's business.
+        await File.WriteAllTextAsync($"/proc/{fixture.Server.ProcessId}/clear_refs", ResetPeak);
+        var before = Peak();
+
         await SdkScenario.RunAsync("bulk", fixture.Server, more: new Dictionary<string, string> { ["SCENARIO_MIB"] = "1024" });
 
-        var status = await File.ReadAllLinesAsync($"/proc/{fixture.Server.ProcessId}/status");
-        var peak = long.Parse(status.Single(l => l.StartsWith("VmHWM:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture) >> 10;
-        Assert.InRange(peak, 1, 700);
+        var grown = Peak() - before;
+        Assert.True(grown < 256, $"The server grew by {grown} MiB, from {before}, while a gibibyte went through it.");
+    }
+
+    /// <summary>The most memory the server has had at once, in MiB.</summary>
+    private long Peak()
+    {
+        var line = File.ReadLines($"/proc/{fixture.Server.ProcessId}/status").Single(l => l.StartsWith("VmHWM:", StringComparison.Ordinal));
+        return long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture) >> 10;
     }
 }
