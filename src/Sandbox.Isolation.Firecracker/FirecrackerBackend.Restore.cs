@@ -118,7 +118,7 @@ public sealed partial class FirecrackerBackend
     /// <summary>A file of its own, or the one that all share which are restored from the same state.</summary>
     private Task<MemoryFile> RestoreMemoryAsync(MicroVmSpec spec, MachineRestore restore, GoldenSnapshot? golden, CancellationToken cancellationToken)
     {
-        var name = restore.ShareKey is { } key ? $"{restore.Source.Facts.GoldenId}/{key}" : $"alone/{spec.Owner.VmId}/{Guid.NewGuid():N}";
+        var name = restore is { StateName: { } state, Siblings: > 1 } ? $"{restore.Source.Facts.GoldenId}/{state}" : $"alone/{spec.Owner.VmId}/{Guid.NewGuid():N}";
         return _shared.RentAsync(name, path => Task.Run(() => MemoryFile.WriteAsync(path, golden, restore.Source, cancellationToken), cancellationToken), cancellationToken);
     }
 

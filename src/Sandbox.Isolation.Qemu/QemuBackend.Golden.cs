@@ -7,6 +7,7 @@ using Sandbox.Isolation.Golden;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Qemu.Golden;
 using Sandbox.Isolation.Qemu.Machine;
+using Sandbox.Isolation.Qemu.Memory;
 
 namespace Sandbox.Isolation.Qemu;
 
@@ -115,6 +116,7 @@ public sealed partial class QemuBackend
             {
                 Facts = FactsOf(fingerprint, loaded.Id, sizes),
                 Base = SharedMemoryBase.Of(loaded),
+                Sharing = _sharing,
                 LoadAsync = (_, _) => Task.FromResult<ReadOnlyMemory<byte>>(loaded.Devices),
             };
             var vm = await StartOnceAsync(spec, verdict.Accelerator, origin, _options.CloneDeadline, cancellationToken);

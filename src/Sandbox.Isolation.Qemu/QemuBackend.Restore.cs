@@ -4,6 +4,7 @@ using Sandbox.Isolation.Golden;
 using Sandbox.Isolation.Images;
 using Sandbox.Isolation.Qemu.Golden;
 using Sandbox.Isolation.Qemu.Machine;
+using Sandbox.Isolation.Qemu.Memory;
 
 namespace Sandbox.Isolation.Qemu;
 
@@ -13,7 +14,7 @@ public sealed partial class QemuBackend
     /// <summary>How long a memory that several machines share stays when none does any more.</summary>
     private static readonly TimeSpan SharedLinger = TimeSpan.FromSeconds(30);
 
-    private readonly SharedMemoryBases _bases = new(SharedLinger);
+    private readonly MemorySharing _sharing = new(SharedLinger);
 
     /// <inheritdoc/>
     public async Task<RestoreFit> FitAsync(string imageDirectory, TemplateSizes sizes, MachineFacts facts, CancellationToken cancellationToken)
@@ -85,10 +86,7 @@ public sealed partial class QemuBackend
             golden = await _goldens.LoadAsync(found, cancellationToken);
         }
 
-        // What is written to one machine only would be written in vain to a memory of its own that nobody shares.
-        var lease = golden is null || restore.ShareKey is not { } key
-            ? null
-            : await RentAsync(spec, $"{golden.Id}/{key}", golden, restore.Source, cancellationToken);
+        var lease = golden is null ? null : await RentAsync(spec, restore, golden, cancellationToken);
         try
         {
             await using var feed = await RestoreFeed.StartAsync(restore.Source, golden, spec.DiskPath, withMemory: lease is null);
@@ -97,6 +95,7 @@ public sealed partial class QemuBackend
                 Facts = facts,
                 Base = lease?.Base ?? (golden is null ? null : SharedMemoryBase.Of(golden)),
                 Lease = lease?.Again(),
+                Sharing = golden is null ? null : _sharing,
                 LoadAsync = feed.FillAsync,
                 DiskPath = feed.PartialDisk,
                 Memo = () => feed.Memo,
@@ -137,11 +136,11 @@ public sealed partial class QemuBackend
         }
     }
 
-    private async Task<SharedMemoryBases.Lease> RentAsync(MicroVmSpec spec, string name, LoadedGolden golden, IMachineSource source, CancellationToken cancellationToken)
+    private async Task<SharedMemoryBases.Lease?> RentAsync(MicroVmSpec spec, MachineRestore restore, LoadedGolden golden, CancellationToken cancellationToken)
     {
         try
         {
-            return await _bases.RentAsync(name, ct => Task.Run(() => SharedMemoryBase.BuildAsync(golden, source, ct), ct), cancellationToken);
+            return await _sharing.RentAsync(golden, restore, cancellationToken);
         }
         catch (Exception e) when (e is not (IsolationException or OperationCanceledException) || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
         {

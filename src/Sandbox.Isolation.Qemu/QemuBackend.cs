@@ -154,8 +154,12 @@ public sealed partial class QemuBackend : IIsolationBackend, IAsyncDisposable
         return reaped;
     }
 
-    /// <summary>Removes the networks that are kept ready. Machines are disposed by whoever has them.</summary>
-    public ValueTask DisposeAsync() => _networks?.DisposeAsync() ?? ValueTask.CompletedTask;
+    /// <summary>Removes what is kept ready for machines. They themselves are disposed by whoever has them.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _sharing.DisposeAsync();
+        await (_networks?.DisposeAsync() ?? ValueTask.CompletedTask);
+    }
 
     /// <summary>Every machine of a host that can have networks has one: what a saved machine fits is one thing or the other.</summary>
     private bool HasNetwork => _networks is { Available: true };

@@ -49,6 +49,9 @@ public sealed class SnapshotWriter : IMachineSink, IDisposable
     public MachineFacts? Machine => _machine;
 
     /// <inheritdoc/>
+    public string StateName => _request.SnapshotId;
+
+    /// <inheritdoc/>
     public Task BeginAsync(MachineFacts facts, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(facts);

@@ -151,7 +151,7 @@ public sealed class SavingTests(DoubleFixture fixture) : IClassFixture<DoubleFix
             await vm.SaveAsync(saved, SaveMode.StayStopped, _ => Task.CompletedTask, Ct);
         }
 
-        var (a, b) = (fixture.Spec() with { Restore = new MachineRestore(saved, [], "key") }, fixture.Spec() with { Restore = new MachineRestore(saved, [], "key") });
+        var (a, b) = (fixture.Spec() with { Restore = new MachineRestore(saved, [], "key", 2) }, fixture.Spec() with { Restore = new MachineRestore(saved, [], "key", 2) });
         await using (await fixture.Backend.StartAsync(a, Ct))
         {
             await using (await fixture.Backend.StartAsync(b, Ct))

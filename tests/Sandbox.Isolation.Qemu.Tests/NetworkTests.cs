@@ -80,7 +80,7 @@ public sealed class NetworkTests(BackendFixture fixture) : IClassFixture<Backend
 
         foreach (var again in (bool[])[false, true])
         {
-            await using var back = await fixture.Backend.StartAsync(fixture.Spec(Sizes.MemoryMiB, Sizes.DiskMiB) with { Restore = new MachineRestore(saved, [], again ? "shared" : null) }, Ct);
+            await using var back = await fixture.Backend.StartAsync(fixture.Spec(Sizes.MemoryMiB, Sizes.DiskMiB) with { Restore = new MachineRestore(saved, [], again ? "shared" : null, 2) }, Ct);
             Assert.Equal("restore", back.StartReport.Method);
             Assert.Equal(0, (await back.Network!.ReadDropsAsync(Ct)).Total);
             await CheckAsync(back);

@@ -4,6 +4,8 @@ using Sandbox.Guest.Protocol;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Images;
+using Sandbox.Isolation.Qemu.Machine;
+using Sandbox.Isolation.Qemu.Memory;
 using Sandbox.Isolation.TestSupport;
 using Xunit;
 using static Sandbox.Isolation.TestSupport.GuestRuns;
@@ -141,6 +143,62 @@ public sealed class SavingTests(BackendFixture fixture, ITestOutputHelper output
     }
 
     [Fact]
+    public async Task Forks_and_the_machine_they_come_from_have_its_memory_once_and_are_independent()
+    {
+        await fixture.BuildGoldenAsync(Sizes);
+        await using var vm = await fixture.Backend.StartAsync(Spec(), Ct);
+        await MakeContextAsync(vm, "c");
+        await CodeAsync(vm, "c", "import os, hashlib\nx = 'first'\nbig = bytearray(os.urandom(24 << 20))\nsum = lambda: hashlib.md5(big).hexdigest()\nwas = sum()");
+        var log = await CountAsync(vm);
+        await log.AtLeastAsync(10);
+        var before = OwnMiB(vm);
+
+        var noted = 0UL;
+        var saved = new SavedInMemory { StateName = Guid.NewGuid().ToString("N") };
+        Tell("to fork", await vm.SaveAsync(saved, SaveMode.ContinueToFork, _ => Task.FromResult(noted = log.LastSeq), Ct), saved);
+        output.WriteLine($"its own before {before} MiB, after {OwnMiB(vm)} MiB, in {Mappings(vm)} mappings");
+        Assert.True(before > 24 && OwnMiB(vm) < before - 20, $"{before} MiB were its own before, {OwnMiB(vm)} MiB are now.");
+
+        // One alone finds the memory as well; nobody reads it from where it was saved.
+        await using var alone = await RestoreAsync(saved, null, saved.StateName, siblings: 1);
+        await using var fork = await RestoreAsync(saved, log.AsOf(noted), saved.StateName, siblings: 1);
+        Assert.Equal(0, saved.Reads);
+        Assert.True(OwnMiB(alone) < 20, $"{OwnMiB(alone)} MiB are the fork's own.");
+        var then = log.AsOf(noted);
+        then.GoOn(fork.Survivors.Single());
+        await then.AtLeastAsync(then.Count + 20);
+        then.RequireEveryLine();
+        foreach (var (machine, name) in new[] { (vm, "parent"), (alone, "alone"), (fork, "fork") })
+        {
+            Assert.Equal("first True\n", (await CodeAsync(machine, "c", "print(x, sum() == was)")).Stdout);
+            await CodeAsync(machine, "c", $"x = '{name}'; big[::4096] = bytes([{name.Length}]) * len(big[::4096]); was = sum()");
+        }
+
+        await log.AtLeastAsync(log.Count + 20);
+        log.RequireEveryLine();
+
+        // A second generation, of the parent and of a fork: what is theirs, and what they still have in common.
+        foreach (var (machine, name) in new[] { (vm, "parent"), (fork, "fork") })
+        {
+            var second = new SavedInMemory { StateName = Guid.NewGuid().ToString("N") };
+            Tell("to fork again", await machine.SaveAsync(second, SaveMode.ContinueToFork, _ => Task.CompletedTask, Ct), second);
+            await using var shared = await RestoreAsync(second, null, second.StateName);
+            await using var whole = await RestoreAsync(second);
+            foreach (var copy in new[] { shared, whole, machine })
+            {
+                Assert.Equal($"{name} True\n", (await CodeAsync(copy, "c", "print(x, sum() == was)")).Stdout);
+            }
+        }
+
+        // And a pause, which writes down what lies in the layer.
+        var paused = new SavedInMemory();
+        await vm.SaveAsync(paused, SaveMode.StayStopped, _ => Task.CompletedTask, Ct);
+        await vm.DisposeAsync();
+        await using var resumed = await RestoreAsync(paused);
+        Assert.Equal("parent True\n", (await CodeAsync(resumed, "c", "print(x, sum() == was)")).Stdout);
+    }
+
+    [Fact]
     public async Task A_machine_that_was_booted_is_saved_and_restored_without_a_golden_snapshot()
     {
         var saved = new SavedInMemory();
@@ -255,8 +313,8 @@ public sealed class SavingTests(BackendFixture fixture, ITestOutputHelper output
 
     private MicroVmSpec Spec() => fixture.Spec(Sizes.MemoryMiB, Sizes.DiskMiB);
 
-    private Task<IMicroVm> RestoreAsync(SavedInMemory saved, Log? log = null, string? shareKey = null) =>
-        fixture.Backend.StartAsync(Spec() with { Restore = new MachineRestore(saved, log is null ? [] : [new RestoredExecution(Log.Id, log.LastSeq)], shareKey) }, Ct);
+    private Task<IMicroVm> RestoreAsync(SavedInMemory saved, Log? log = null, string? state = null, int siblings = 2) =>
+        fixture.Backend.StartAsync(Spec() with { Restore = new MachineRestore(saved, log is null ? [] : [new RestoredExecution(Log.Id, log.LastSeq)], state, siblings) }, Ct);
 
     private static SavedInMemory Failing(SavedInMemory saved, int page)
     {
@@ -264,6 +322,17 @@ public sealed class SavingTests(BackendFixture fixture, ITestOutputHelper output
         failing.OnPage = n => n == page ? throw new IOException("the store is gone") : Task.CompletedTask;
         return failing;
     }
+
+    private static ProcessMemory MemoryOf(IMicroVm vm) => ProcessMemory.Open(((QemuMicroVm)vm).ProcessId, (long)Sizes.MemoryMiB << 20);
+
+    /// <summary>Memory of the guest that no other machine has.</summary>
+    private static long OwnMiB(IMicroVm vm)
+    {
+        using var memory = MemoryOf(vm);
+        return memory.OwnPages().Sum(r => r.Count) >> 8;
+    }
+
+    private static int Mappings(IMicroVm vm) => File.ReadLines($"/proc/{((QemuMicroVm)vm).ProcessId}/maps").Count();
 
     private void Tell(string what, SaveReport report, SavedInMemory saved) => output.WriteLine(
         $"{what}: stopped {report.Stopped.TotalMilliseconds:0.0} ms, memory {report.MemoryBytes / 1e6:0.0} MB, disk {report.DiskBytes / 1e6:0.0} MB, devices {saved.DevicesBytes / 1e3:0} KB");

@@ -17,6 +17,9 @@ public sealed class SavedInMemory : IMachineSink, IMachineSource
 
     public MachineFacts Facts => _facts!;
 
+    /// <inheritdoc/>
+    public string? StateName { get; init; }
+
     public int DevicesBytes => _devices!.Length;
 
     public int Pages => _memory.Count;

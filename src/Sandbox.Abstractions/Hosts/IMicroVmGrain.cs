@@ -142,7 +142,7 @@ public sealed record MicroVmRestore
     /// <summary>The logs of executions that ended before are taken out of the snapshot where this host does not have them.</summary>
     [Id(3)] public bool ImportLogs { get; init; }
 
-    /// <summary>How many machines are likely to be restored from this state on one host: decides whether they share memory.</summary>
+    /// <summary>How many machines are likely to be restored from this state on one host: decides whether a memory is made that they share, where none is at hand.</summary>
     [Id(4)] public int Siblings { get; init; } = 1;
 }
 
@@ -158,6 +158,9 @@ public sealed record MicroVmSave
 
     /// <summary>The machine stands still afterwards, so that it can be removed once its session is stored as paused.</summary>
     [Id(2)] public bool Stop { get; init; }
+
+    /// <summary>The machine runs on, and others are about to be restored from the snapshot on this host: they and it share its memory where the backend can. Not with <see cref="Stop"/>.</summary>
+    [Id(3)] public bool Fork { get; init; }
 }
 
 /// <summary>A committed snapshot.</summary>

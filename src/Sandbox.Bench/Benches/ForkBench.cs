@@ -29,7 +29,7 @@ internal sealed class ForkBench : IBench
         var source = SandboxHttp.Text(await server.Http.CreateAsync(cancellationToken), "id");
         await server.Http.RunWellAsync(source, SandboxHttp.Python(DirtyMemory.Code(DirtyMiB)), cancellationToken);
         var rows = new List<Row>();
-        Added added = new(0, 0, 0, 0, 0);
+        Added added = new(0, 0, 0, 0, 0, 0);
         foreach (var count in Counts)
         {
             // As many as there is memory for, should each of them write all of its own: a bench must not swap.
@@ -47,7 +47,8 @@ internal sealed class ForkBench : IBench
                 new Row($"{count} forks: until all run", "ms", Distribution.OfMilliseconds([time])),
                 new Row($"{count} forks: pages of guest memory they wrote", "MiB", MiB(added.Written)),
                 new Row($"{count} forks: guest memory they added", "MiB", MiB(added.Total)),
-                new Row($"{count} forks: of it new shared base", "MiB", MiB(added.NewBase)),
+                new Row($"{count} forks: of it files that several share", "MiB", MiB(added.Files)),
+                new Row($"{count} forks: of it the source's own, which it now shares", "MiB", MiB(added.Source)),
                 new Row($"{count} forks: guest memory in their page tables (PSS)", "MiB", MiB(added.Mapped)),
                 new Row($"{count} forks: QEMU processes, all their memory (PSS)", "MiB", MiB(added.Processes)),
                 new Row($"{count} forks: memory of the machine that went", "MiB", MiB(added.Machine)),
@@ -70,7 +71,7 @@ internal sealed class ForkBench : IBench
     private static async Task<(TimeSpan Time, Added Added)> OneAsync(PrivateServer server, string source, int count, long memory, CancellationToken cancellationToken)
     {
         var runtime = new RuntimeDirectory(server.HostId);
-        var known = runtime.Machines().Select(m => MachineMemory.MappingOf(m.Pid, memory).File).ToHashSet(StringComparer.Ordinal);
+        var (files, own) = Look(runtime, source, memory);
         var before = MachineMemory.Available();
         var began = Stopwatch.GetTimestamp();
         var forks = await server.Http.ForkAsync(source, count, cancellationToken);
@@ -94,9 +95,9 @@ internal sealed class ForkBench : IBench
                 throw new BenchException($"{count} forks have {machines.Count} machines");
             }
 
-            var mappings = machines.ConvertAll(m => (m.Pid, Mapping: MachineMemory.MappingOf(m.Pid, memory)));
-            var bases = mappings.Where(m => !known.Contains(m.Mapping.File)).DistinctBy(m => m.Mapping.File).Sum(m => MachineMemory.FileOf(m.Pid, m.Mapping));
-            return (time, new Added(mappings.Sum(m => m.Mapping.PrivateDirty), bases, mappings.Sum(m => m.Mapping.Proportional), machines.Sum(m => MachineMemory.Proportional(m.Pid)), machine));
+            var mappings = machines.ConvertAll(m => MachineMemory.MappingOf(m.Pid, memory));
+            var (filesThen, ownThen) = Look(runtime, source, memory);
+            return (time, new Added(mappings.Sum(m => m.PrivateDirty), filesThen - files, ownThen - own, mappings.Sum(m => m.Proportional), machines.Sum(m => MachineMemory.Proportional(m.Pid)), machine));
         }
         finally
         {
@@ -104,16 +105,25 @@ internal sealed class ForkBench : IBench
         }
     }
 
+    /// <summary>Files in memory behind the guest memory of all machines of the host, each once and whole; and what the source has for itself.</summary>
+    private static (long Files, long Own) Look(RuntimeDirectory runtime, string source, long memory)
+    {
+        var machines = runtime.Machines();
+        var files = machines.SelectMany(m => MachineMemory.MappingOf(m.Pid, memory).Files.Select(f => (m.Pid, Mapping: f))).DistinctBy(f => f.Mapping.File).Sum(f => MachineMemory.FileOf(f.Pid, f.Mapping));
+        return (files, MachineMemory.MappingOf(machines.Single(m => m.SessionId == source).Pid, memory).PrivateDirty);
+    }
+
     private static Distribution MiB(long bytes) => Distribution.One(bytes / 1048576.0);
 
     /// <summary>In bytes.</summary>
     /// <param name="Written">Private dirty pages of the forks' guest memory.</param>
-    /// <param name="NewBase">Files behind their guest memory that no machine mapped before, once: the state they were forked from, where it is not the golden snapshot alone.</param>
+    /// <param name="Files">By how much the files in memory behind the guest memory of the host's machines grew: the state they were forked from, where it is not the golden snapshot alone.</param>
+    /// <param name="Source">By how much the private dirty pages of the session they were forked from grew; negative where it gave them up for shared ones.</param>
     /// <param name="Mapped">PSS of their guest memory: what of golden memory and base they have touched counts by its share, what nobody has touched not at all.</param>
     /// <param name="Processes">PSS of their processes.</param>
     /// <param name="Machine">By how much the machine's available memory fell.</param>
-    private sealed record Added(long Written, long NewBase, long Mapped, long Processes, long Machine)
+    private sealed record Added(long Written, long Files, long Source, long Mapped, long Processes, long Machine)
     {
-        public long Total => Written + NewBase;
+        public long Total => Written + Files + Source;
     }
 }

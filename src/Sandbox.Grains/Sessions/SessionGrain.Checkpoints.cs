@@ -102,7 +102,7 @@ internal sealed partial class SessionGrain
             CheckpointDocument taken;
             try
             {
-                var saved = await SaveMachineAsync(mine, pending.Id);
+                var saved = await SaveMachineAsync(mine, pending);
                 taken = Complete(pending, mine, saved);
                 await _session.UpdateAsync(d => d.IsFinal
                     ? throw SandboxException.Conflict($"Session '{Id}' ended while the checkpoint was taken.")
@@ -132,16 +132,16 @@ internal sealed partial class SessionGrain
         }
     }
 
-    private async Task<MicroVmSaved> SaveMachineAsync(SessionDocument mine, string snapshotId)
+    private async Task<MicroVmSaved> SaveMachineAsync(SessionDocument mine, CheckpointDocument pending)
     {
         try
         {
-            return await AskMachineAsync(mine, vm => vm.SaveAsync(mine.Generation, new MicroVmSave { SnapshotId = snapshotId, ParentId = mine.Checkpoints.LastOrDefault()?.Id }));
+            return await AskMachineAsync(mine, vm => vm.SaveAsync(mine.Generation, new MicroVmSave { SnapshotId = pending.Id, ParentId = mine.Checkpoints.LastOrDefault()?.Id, Fork = pending.Kind == CheckpointKind.Fork }));
         }
         catch (SandboxException e) when (e.Code is SandboxErrorCode.Unavailable)
         {
             // No answer does not mean that nothing is written any more: a snapshot that is committed after its id is forgotten would stay for ever.
-            await QuietlyAsync(() => Machine(mine).ContinueAsync(mine.Generation, snapshotId).WaitAsync(LongestWait), "giving up a save");
+            await QuietlyAsync(() => Machine(mine).ContinueAsync(mine.Generation, pending.Id).WaitAsync(LongestWait), "giving up a save");
             throw;
         }
     }

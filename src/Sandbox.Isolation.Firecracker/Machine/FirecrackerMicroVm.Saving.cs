@@ -118,9 +118,9 @@ internal sealed partial class FirecrackerMicroVm
             (_wasSaved, _channelReset) = (true, true);
             await _api.CreateSnapshotAsync(SnapshotFiles.Request(full), cancellationToken);
             var state = files.ReadState(Owner.VmId);
-            using var aside = mode == SaveMode.Continue ? await Task.Run(() => DiskAside.Take(disk, goldenDisk, facts.DiskBytes, _directory.WorkPath), cancellationToken) : null;
+            using var aside = mode != SaveMode.StayStopped ? await Task.Run(() => DiskAside.Take(disk, goldenDisk, facts.DiskBytes, _directory.WorkPath), cancellationToken) : null;
             var still = TimeSpan.Zero;
-            if (mode == SaveMode.Continue)
+            if (mode != SaveMode.StayStopped)
             {
                 await ResumeAsync(quiet);
                 runs = true;

@@ -143,13 +143,13 @@ internal sealed class NullMicroVm : IMicroVm
             var (state, disk) = _guest.Save();
             await whileStopped(cancellationToken).ConfigureAwait(false);
             var stopped = Stopwatch.GetElapsedTime(began);
-            if (mode == SaveMode.Continue && ran)
+            if (mode != SaveMode.StayStopped && ran)
             {
                 _guest.Continue();
             }
 
             var report = await SavedForm.WriteAsync(state, disk, _spec, _options.DirtyPages, sink, cancellationToken).ConfigureAwait(false);
-            return report with { Stopped = mode == SaveMode.Continue ? stopped : Stopwatch.GetElapsedTime(began) };
+            return report with { Stopped = mode != SaveMode.StayStopped ? stopped : Stopwatch.GetElapsedTime(began) };
         }
         catch (Exception e)
         {

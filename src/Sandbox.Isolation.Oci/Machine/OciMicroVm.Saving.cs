@@ -98,7 +98,7 @@ internal sealed partial class OciMicroVm
 
             await Task.Run(() => Kernel.Sync(_launched!.DiskMount), cancellationToken);
             var still = TimeSpan.Zero;
-            if (mode == SaveMode.Continue)
+            if (mode != SaveMode.StayStopped)
             {
                 File.Delete(copy);
                 await DataDisk.CopyAsync(_diskPath, copy, cancellationToken);
@@ -107,7 +107,7 @@ internal sealed partial class OciMicroVm
                 still = Stopwatch.GetElapsedTime(stopped);
             }
 
-            var report = await GiveAsync(sink, memo, _host.Runtime.IsGvisor ? checkpoint : null, mode == SaveMode.Continue ? copy : _diskPath, cancellationToken);
+            var report = await GiveAsync(sink, memo, _host.Runtime.IsGvisor ? checkpoint : null, mode != SaveMode.StayStopped ? copy : _diskPath, cancellationToken);
             if (mode == SaveMode.StayStopped)
             {
                 _stopped = quiet;

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Golden;
+using Sandbox.Isolation.Qemu.Memory;
 
 namespace Sandbox.Isolation.Qemu.Golden;
 
@@ -16,7 +17,7 @@ internal sealed class LoadedGoldens
         var key = golden.Directory + golden.BuiltAt.UtcTicks;
         var loading = _loaded.GetOrAdd(key, _ => new Lazy<Task<LoadedGolden>>(() => Task.Run(() => new LoadedGolden(
             golden.Id,
-            SealedMemory.Load(Path.Combine(golden.Directory, GoldenContent.Memory)),
+            SealedMemory.Load("sandbox-golden", Path.Combine(golden.Directory, GoldenContent.Memory)),
             File.ReadAllBytes(Path.Combine(golden.Directory, GoldenContent.Devices)),
             File.OpenHandle(Path.Combine(golden.Directory, GoldenContent.Disk))))));
         try

@@ -1,6 +1,6 @@
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Guest;
-using Sandbox.Isolation.Qemu.Golden;
+using Sandbox.Isolation.Qemu.Memory;
 
 namespace Sandbox.Isolation.Qemu.Machine;
 
@@ -15,6 +15,9 @@ internal sealed record MachineOrigin
 
     /// <summary>Keeps <see cref="Base"/> where it is of a saved machine. The microVM's from its start on.</summary>
     public SharedMemoryBases.Lease? Lease { get; init; }
+
+    /// <summary>How it has memory in common with others; <see langword="null"/> for one that has its own.</summary>
+    public MemorySharing? Sharing { get; init; }
 
     /// <summary>State of CPU and devices, and what is to be done before it is loaded; <see langword="null"/> for a boot.</summary>
     public Func<ProcessMemoryOpener, CancellationToken, Task<ReadOnlyMemory<byte>>>? LoadAsync { get; init; }

@@ -4,6 +4,7 @@ using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Disks;
 using Sandbox.Isolation.Guest;
+using Sandbox.Isolation.Qemu.Memory;
 using Sandbox.Isolation.Qemu.Qmp;
 
 namespace Sandbox.Isolation.Qemu.Machine;
@@ -78,7 +79,8 @@ internal sealed partial class QemuMicroVm
     private async Task<SaveReport> SaveOnceAsync(MachineFacts facts, IMachineSink sink, SaveMode mode, Func<CancellationToken, Task> whileStopped, CancellationToken cancellationToken)
     {
         // The memory that is compared with stays, even if the machine is removed while its copy is being written.
-        using var lease = _origin.Lease?.Again();
+        var (shared, lease) = HoldBase();
+        using var held = lease;
         using var memory = ProcessMemory.Open(_process!.Id, facts.MemoryBytes);
         if (_identity is not { IsRunning: true })
         {
@@ -86,22 +88,38 @@ internal sealed partial class QemuMicroVm
         }
 
         using var disk = OpenDisk(facts.DiskBytes);
-        using var ownMemory = _origin.Base is null ? OpenMemory() : null;
-        var pages = new SavedPages(memory, _origin.Base);
+        using var ownMemory = shared is null ? OpenMemory() : null;
+        var pages = new SavedPages(memory, shared);
         await sink.BeginAsync(facts, cancellationToken);
 
         // Stopping writes the disk back; what is written back before need not be waited for while the machine stands still. The same goes for finding room.
         await Task.Run(() => RandomAccess.FlushToDisk(disk), cancellationToken);
-        using var room = mode == SaveMode.Continue ? new SetAside(long.MaxValue, "") : null;
-        using var diskRoom = mode == SaveMode.Continue ? new SetAside(DiskInMemory, Path.GetDirectoryName(_diskPath)!) : null;
-        if (room is not null)
+        var runsOn = mode != SaveMode.StayStopped;
+        var forks = mode == SaveMode.ContinueToFork && shared is not null && _origin.Sharing is not null ? sink.StateName : null;
+        using var newLayer = forks is not null ? new LayerWriter() : null;
+        using var room = runsOn && newLayer is null ? new SetAside(long.MaxValue, "") : null;
+        using var diskRoom = runsOn ? new SetAside(DiskInMemory, Path.GetDirectoryName(_diskPath)!) : null;
+        if (newLayer is not null)
         {
-            await Task.Run(() => room.Reserve((pages.Find(ownMemory).Sum(r => r.Count) * ProcessMemory.Page * 9 / 8) + (8 << 20)), cancellationToken);
+            await PrepareToShareAsync(cancellationToken);
+        }
+
+        if (runsOn)
+        {
+            await Task.Run(
+                () =>
+                {
+                    var expected = (pages.Find(ownMemory).Sum(r => r.Count) * 9 / 8) + ((8 << 20) / ProcessMemory.Page);
+                    newLayer?.Reserve(expected + (shared?.Layer?.Pages.Count ?? 0));
+                    room?.Reserve(expected * ProcessMemory.Page);
+                },
+                cancellationToken);
         }
 
         var quiet = await _guest!.QuiesceAsync(cancellationToken);
         var stopped = Stopwatch.GetTimestamp();
         var runs = false;
+        SharedMemoryBases.Lease? sharing = null;
         try
         {
             await _qmp!.ExecuteAsync("stop", null, cancellationToken);
@@ -114,15 +132,30 @@ internal sealed partial class QemuMicroVm
             var found = await Task.Run(() => pages.Find(ownMemory), cancellationToken);
             var still = TimeSpan.Zero;
             List<(long Index, int Length)>? blocks = null;
-            if (mode == SaveMode.Continue)
+            MemoryLayer? layer = null;
+            if (runsOn)
             {
                 blocks = await Task.Run(
                     () =>
                     {
-                        pages.SetAside(found, room!);
-                        return SetDiskAside(disk, facts.DiskBytes, diskRoom!);
+                        if (newLayer is not null)
+                        {
+                            pages.SetAside(found, newLayer);
+                        }
+                        else
+                        {
+                            pages.SetAside(found, room!);
+                        }
+
+                        return SetDiskAside(disk, shared, facts.DiskBytes, diskRoom!);
                     },
                     cancellationToken);
+                if (newLayer is not null)
+                {
+                    layer = newLayer.Seal();
+                    sharing = await ShareLayerAsync(forks!, shared! with { Layer = layer }, memory);
+                }
+
                 await ResumeAsync(quiet);
                 runs = true;
                 still = Stopwatch.GetElapsedTime(stopped);
@@ -130,8 +163,8 @@ internal sealed partial class QemuMicroVm
 
             await sink.WriteDevicesAsync(devices, cancellationToken);
             await sink.WriteGuestAsync(memo, cancellationToken);
-            var memoryBytes = await Task.Run(() => pages.WriteAsync(found, room, sink, cancellationToken), cancellationToken);
-            var diskBytes = await Task.Run(() => WriteDiskAsync(blocks is null ? DiskDifference.Of(disk, _origin.Base?.Golden.Disk, facts.DiskBytes) : Again(blocks, diskRoom!), sink, cancellationToken), cancellationToken);
+            var memoryBytes = await Task.Run(() => layer is null ? pages.WriteAsync(found, room, sink, cancellationToken) : pages.WriteAsync(layer, sink, cancellationToken), cancellationToken);
+            var diskBytes = await Task.Run(() => WriteDiskAsync(blocks is null ? DiskDifference.Of(disk, shared?.Golden.Disk, facts.DiskBytes) : Again(blocks, diskRoom!), sink, cancellationToken), cancellationToken);
             if (mode == SaveMode.StayStopped)
             {
                 _stopped = quiet;
@@ -149,6 +182,10 @@ internal sealed partial class QemuMicroVm
         {
             await ResumeAfterFailureAsync(quiet);
             throw;
+        }
+        finally
+        {
+            sharing?.Dispose();
         }
     }
 
@@ -206,10 +243,10 @@ internal sealed partial class QemuMicroVm
         return disk;
     }
 
-    private List<(long Index, int Length)> SetDiskAside(SafeFileHandle disk, long length, SetAside room)
+    private static List<(long Index, int Length)> SetDiskAside(SafeFileHandle disk, SharedMemoryBase? shared, long length, SetAside room)
     {
         List<(long, int)> blocks = [];
-        foreach (var block in DiskDifference.Of(disk, _origin.Base?.Golden.Disk, length))
+        foreach (var block in DiskDifference.Of(disk, shared?.Golden.Disk, length))
         {
             blocks.Add((block.Index, block.Data.Length));
             if (!block.Data.IsEmpty)

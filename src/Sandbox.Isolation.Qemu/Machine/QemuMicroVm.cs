@@ -11,6 +11,7 @@ using Sandbox.Isolation.Devices;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Hosting;
 using Sandbox.Isolation.Network;
+using Sandbox.Isolation.Qemu.Memory;
 using Sandbox.Isolation.Qemu.Qmp;
 
 namespace Sandbox.Isolation.Qemu.Machine;
@@ -44,6 +45,9 @@ internal sealed partial class QemuMicroVm : IMicroVm
 
     public MicroVmOwner Owner { get; private set; }
 
+    /// <summary>Of its QEMU.</summary>
+    internal int ProcessId => _process!.Id;
+
     public IGuest Guest => _guest ?? throw new InvalidOperationException("The microVM has not started.");
 
     public IGuestNetwork? Network => _network;
@@ -60,7 +64,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
     {
         var directory = new QemuDirectory(hostRoot, spec.Owner.VmId);
         directory.Create(spec.Owner, network?.Name);
-        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), network, logger) { _origin = origin, _devices = spec.Devices };
+        var vm = new QemuMicroVm(spec.Owner, directory, cgroups, users?.Take(), network, logger) { _origin = origin, _base = origin.Base, _lease = origin.Lease, _devices = spec.Devices };
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(deadline);
         try
@@ -124,7 +128,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
                 await _qmp.DisposeAsync();
             }
 
-            _origin.Lease?.Dispose();
+            ReleaseBase();
             _exited.TrySetResult(new MicroVmExit(true, "it was asked to stop"));
             await _cgroups.RemoveAsync(Owner.VmId);
             if (_network is not null)
@@ -160,7 +164,7 @@ internal sealed partial class QemuMicroVm : IMicroVm
         _process = await Launcher.StartAsync(
             options.Binary,
             CommandLine.Build(spec, _directory, accelerator, tscKhz, network: _network is not null, clone: _origin.Base is not null, incoming: _origin.LoadAsync is not null),
-            spec, _directory, procs, _user?.UserId, accelerator == "kvm", _network?.NamespacePath, _origin.DiskPath ?? spec.DiskPath, _origin.Base?.Memory.Path ?? "");
+            spec, _directory, procs, _user?.UserId, accelerator == "kvm", _network?.NamespacePath, _origin.DiskPath ?? spec.DiskPath, _origin.Base?.Golden.Memory.Path ?? "");
         _process.StandardInput.Close();
         _identity = ProcessIdentity.Of(_process.Id);
         _diskPath = spec.DiskPath;
@@ -173,6 +177,12 @@ internal sealed partial class QemuMicroVm : IMicroVm
         var stream = await UntilListeningAsync(ConnectAgentAsync, cancellationToken);
         if (_origin.LoadAsync is { } load)
         {
+            if (_origin.Base?.Layer is { } layer)
+            {
+                using var memory = ProcessMemory.Open(_process.Id, (long)spec.MemoryMiB << 20);
+                await TakeLayerAsync(layer, memory, cancellationToken);
+            }
+
             await LoadDevicesAsync(_qmp, await load(() => ProcessMemory.Open(_process.Id, (long)spec.MemoryMiB << 20), cancellationToken), cancellationToken);
             await _qmp.ExecuteAsync("cont", null, cancellationToken);
         }

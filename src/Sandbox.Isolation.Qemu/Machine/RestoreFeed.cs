@@ -5,6 +5,7 @@ using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Disks;
 using Sandbox.Isolation.Guest;
 using Sandbox.Isolation.Qemu.Golden;
+using Sandbox.Isolation.Qemu.Memory;
 
 namespace Sandbox.Isolation.Qemu.Machine;
 

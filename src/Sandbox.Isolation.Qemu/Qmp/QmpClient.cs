@@ -2,6 +2,8 @@ using System.Collections.Concurrent;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
+using Microsoft.Win32.SafeHandles;
+using Sandbox.Isolation.Hosting;
 
 namespace Sandbox.Isolation.Qemu.Qmp;
 
@@ -63,7 +65,16 @@ public sealed class QmpClient : IAsyncDisposable
     /// <summary>Runs a command and returns what it returns.</summary>
     /// <exception cref="QmpException">QEMU refused it.</exception>
     /// <exception cref="IOException">The connection is gone.</exception>
-    public async Task<JsonElement> ExecuteAsync(string command, object? arguments, CancellationToken cancellationToken)
+    public Task<JsonElement> ExecuteAsync(string command, object? arguments, CancellationToken cancellationToken) => ExecuteAsync(command, arguments, null, cancellationToken);
+
+    /// <summary>The same for a command that comes with a descriptor, which QEMU gets a duplicate of. Only over a unix socket.</summary>
+    /// <param name="command">Its name.</param>
+    /// <param name="arguments">What it takes, or nothing.</param>
+    /// <param name="file">The descriptor, or nothing.</param>
+    /// <param name="cancellationToken">Gives up waiting for the answer.</param>
+    /// <exception cref="QmpException">QEMU refused it.</exception>
+    /// <exception cref="IOException">The connection is gone.</exception>
+    public async Task<JsonElement> ExecuteAsync(string command, object? arguments, SafeFileHandle? file, CancellationToken cancellationToken)
     {
         var id = "c" + Interlocked.Increment(ref _next);
         var result = _pending[id] = new TaskCompletionSource<JsonElement>(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -75,12 +86,18 @@ public sealed class QmpClient : IAsyncDisposable
                 message["arguments"] = arguments;
             }
 
-            var bytes = JsonSerializer.SerializeToUtf8Bytes(message);
+            byte[] bytes = [.. JsonSerializer.SerializeToUtf8Bytes(message), (byte)'\n'];
             await _turn.WaitAsync(cancellationToken);
             try
             {
-                await _stream.WriteAsync(bytes, CancellationToken.None);
-                await _stream.WriteAsync("\n"u8.ToArray(), CancellationToken.None);
+                if (file is null)
+                {
+                    await _stream.WriteAsync(bytes, CancellationToken.None);
+                }
+                else
+                {
+                    DescriptorMessage.Send(((NetworkStream)_stream).Socket.SafeHandle, bytes, file);
+                }
             }
             finally
             {

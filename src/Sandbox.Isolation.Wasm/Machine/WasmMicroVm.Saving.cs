@@ -71,7 +71,7 @@ internal sealed partial class WasmMicroVm
             var memo = quiet.Remember().Encode();
             await whileStopped(cancellationToken).ConfigureAwait(false);
             var stopped = TimeSpan.Zero;
-            if (mode == SaveMode.Continue)
+            if (mode != SaveMode.StayStopped)
             {
                 copy = await Task.Run(() => SessionDisk.Copy(_disk!, _spec.DiskPath), cancellationToken).ConfigureAwait(false);
                 await freeze.DisposeAsync().ConfigureAwait(false);

@@ -1,10 +1,10 @@
 using System.Buffers.Binary;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Hosting;
 
 namespace Sandbox.Isolation.Wasm.Worker;
 
@@ -39,7 +39,7 @@ internal sealed record WorkerAnswer(string? Problem);
 internal sealed partial class WorkerJson : JsonSerializerContext;
 
 /// <summary>Connects to a worker with an order.</summary>
-internal static partial class ControlConnection
+internal static class ControlConnection
 {
     private const int MaxAnswer = 64 * 1024;
 
@@ -55,7 +55,7 @@ internal static partial class ControlConnection
             var json = JsonSerializer.SerializeToUtf8Bytes(order, WorkerJson.Default.WorkerOrder);
             var header = new byte[sizeof(int)];
             BinaryPrimitives.WriteInt32LittleEndian(header, json.Length);
-            Send(socket.SafeHandle, header, file);
+            DescriptorMessage.Send(socket.SafeHandle, header, file);
             var stream = new NetworkStream(socket, ownsSocket: true);
             await stream.WriteAsync(json, cancellationToken).ConfigureAwait(false);
             await stream.ReadExactlyAsync(header, cancellationToken).ConfigureAwait(false);
@@ -79,62 +79,5 @@ internal static partial class ControlConnection
             socket.Dispose();
             throw;
         }
-    }
-
-    private static unsafe void Send(SafeHandle socket, byte[] data, SafeFileHandle? file)
-    {
-        var control = stackalloc byte[24];
-        var added = false;
-        try
-        {
-            file?.DangerousAddRef(ref added);
-            fixed (byte* bytes = data)
-            {
-                var part = new IoVector { Base = bytes, Length = (nuint)data.Length };
-                var message = new MessageHeader { Parts = &part, PartCount = 1 };
-                if (file is not null)
-                {
-                    // struct cmsghdr { size_t len; int level = SOL_SOCKET; int type = SCM_RIGHTS; } and the descriptor.
-                    *(long*)control = 20;
-                    *(int*)(control + 8) = 1;
-                    *(int*)(control + 12) = 1;
-                    *(int*)(control + 16) = (int)file.DangerousGetHandle();
-                    message.Control = control;
-                    message.ControlLength = 24;
-                }
-
-                if (SendMessage(socket, &message, 0x4000) != data.Length)
-                {
-                    throw new IOException($"sendmsg: {Marshal.GetLastPInvokeErrorMessage()}");
-                }
-            }
-        }
-        finally
-        {
-            if (added)
-            {
-                file!.DangerousRelease();
-            }
-        }
-    }
-
-    [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
-    private static unsafe partial nint SendMessage(SafeHandle socket, MessageHeader* message, int flags);
-
-    private unsafe struct IoVector
-    {
-        public byte* Base;
-        public nuint Length;
-    }
-
-    private unsafe struct MessageHeader
-    {
-        public void* Name;
-        public uint NameLength;
-        public IoVector* Parts;
-        public nuint PartCount;
-        public void* Control;
-        public nuint ControlLength;
-        public int Flags;
     }
 }

@@ -47,10 +47,11 @@ public sealed record MicroVmDevice(PciAddress Address, int IommuGroup, string? C
 /// <summary>A saved machine that is brought back.</summary>
 /// <param name="Source">Its bytes, verified by whoever reads them.</param>
 /// <param name="Executions">Executions that ran in it and shall go on, in the order in which <see cref="IMicroVm.Survivors"/> answers. What else runs in the guest is killed.</param>
-/// <param name="ShareKey">
-/// Names the saved state where several machines are restored from it on this host: they share one sealed copy of its memory. <see langword="null"/>: this one alone.
+/// <param name="StateName">
+/// What the saved state is called (see <see cref="IMachineSink.StateName"/>): machines that are restored from one state on one host can share its memory. Never used for another state. <see langword="null"/>: shared with nobody.
 /// </param>
-public sealed record MachineRestore(IMachineSource Source, IReadOnlyList<RestoredExecution> Executions, string? ShareKey = null);
+/// <param name="Siblings">How many machines are likely to be restored from the state on this host, this one with them.</param>
+public sealed record MachineRestore(IMachineSource Source, IReadOnlyList<RestoredExecution> Executions, string? StateName = null, int Siblings = 1);
 
 /// <summary>An execution that goes on in a restored machine.</summary>
 /// <param name="ExecutionId">Its id inside the guest.</param>

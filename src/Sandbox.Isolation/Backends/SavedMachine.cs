@@ -47,6 +47,9 @@ public interface IMachineSource
 /// <summary>Where a machine is saved to. Called in the order of its members, by one caller at a time; an exception from it fails the save.</summary>
 public interface IMachineSink
 {
+    /// <summary>What the saved state is called where it goes, as a <see cref="MachineRestore.StateName"/> will call it; <see langword="null"/> where it has no name.</summary>
+    string? StateName => null;
+
     /// <summary>First of all.</summary>
     Task BeginAsync(MachineFacts facts, CancellationToken cancellationToken);
 
@@ -71,6 +74,12 @@ public enum SaveMode
 
     /// <summary>It stands still only while its state is set aside, and runs on while that is written to the sink.</summary>
     Continue = 1,
+
+    /// <summary>
+    /// As <see cref="Continue"/>, and machines are about to be restored from the state on this host: a backend that can has its memory at hand for them, under the sink's <see cref="IMachineSink.StateName"/>, and the machine
+    /// itself shares it with them. It may stand still a little longer for that.
+    /// </summary>
+    ContinueToFork = 2,
 }
 
 /// <summary>What a save did.</summary>

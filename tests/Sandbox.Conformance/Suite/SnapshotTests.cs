@@ -130,7 +130,7 @@ public sealed class SnapshotTests(Subjects subjects) : ConformanceTest(subjects)
     }
 
     private static Task<IMicroVm> RestoreAsync(Subject subject, SavedInMemory saved) =>
-        subject.Backend.StartAsync(subject.Spec() with { Restore = new MachineRestore(saved, [], null) }, Ct);
+        subject.Backend.StartAsync(subject.Spec() with { Restore = new MachineRestore(saved, []) }, Ct);
 
     private static async Task<string> RandomAsync(IMicroVm vm) => (await CodeAsync(vm, await Subject.ContextAsync(vm, "javascript", Ct), "console.log(Math.random())")).Stdout;
 

@@ -42,10 +42,9 @@ internal sealed partial class HostRuntime
         try
         {
             var imported = restore.ImportLogs ? await ImportLogsAsync(reader, start.SessionId, cancellationToken) : [];
-            var shared = restore.Siblings > 1 && await SharingPaysAsync(backend, spec, reader, restore.Siblings, cancellationToken);
             machine.Machine = await StartNewAsync(
                 backend,
-                spec with { Restore = new MachineRestore(reader, [.. going.Select(r => new RestoredExecution(r.GuestId, r.GuestSeq))], shared ? restore.CopyOf ?? restore.SnapshotId : null) },
+                spec with { Restore = new MachineRestore(reader, [.. going.Select(r => new RestoredExecution(r.GuestId, r.GuestSeq))], restore.CopyOf, restore.Siblings) },
                 cancellationToken);
             for (var i = 0; i < going.Count; i++)
             {
@@ -82,14 +81,6 @@ internal sealed partial class HostRuntime
                 $"Snapshot {reader.Info.SnapshotId} cannot be restored on host {HostId}: it was saved by {facts.Backend} {facts.Fingerprint}, and this host has "
                 + (fit == RestoreFit.NeedsGolden ? $"not its golden snapshot {facts.GoldenId}." : "another VMM, processor, image or size."));
         }
-    }
-
-    /// <summary>One copy of the saved memory that all siblings share costs as much as the golden memory and the difference; without it each has the difference for itself.</summary>
-    private static async Task<bool> SharingPaysAsync(IIsolationBackend backend, MicroVmSpec spec, SnapshotReader reader, int siblings, CancellationToken cancellationToken)
-    {
-        var sizes = new TemplateSizes { Vcpus = spec.Vcpus, MemoryMiB = spec.MemoryMiB, DiskMiB = spec.DiskMiB };
-        var golden = reader.Facts.GoldenId is null ? 0 : (await backend.FindGoldenAsync(spec.ImageDirectory, sizes, cancellationToken))?.MemoryBytes ?? 0;
-        return siblings * reader.MemoryBytes > golden + reader.MemoryBytes;
     }
 
     private static async Task<List<ExecutionRecord>> ReadExecutionsAsync(SnapshotReader reader, CancellationToken cancellationToken)

@@ -127,7 +127,7 @@ internal sealed partial class HostRuntime
                 new SnapshotRequest(machine.Start.Tenant, save.SnapshotId, machine.SessionId, save.ParentId), cancellationToken);
             var records = new List<ExecutionRecord>();
             var report = await machine.Machine!.SaveAsync(
-                writer, save.Stop ? SaveMode.StayStopped : SaveMode.Continue, ct => WriteDownAsync(machine, save.Stop, records, ct), cancellationToken);
+                writer, save.Stop ? SaveMode.StayStopped : save.Fork ? SaveMode.ContinueToFork : SaveMode.Continue, ct => WriteDownAsync(machine, save.Stop, records, ct), cancellationToken);
             await OfferGoldenAsync(machine, writer.Machine?.GoldenId, cancellationToken);
             await WriteFilesAsync(writer, machine.SessionId, records, cancellationToken);
             if (save.Stop)

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Net.Sockets;
 using Microsoft.Extensions.Logging;
 using Sandbox.Isolation.Backends;
+using Sandbox.Isolation.Hosting;
 
 namespace Sandbox.Isolation.Firecracker.Memory.Userfault;
 

@@ -1,17 +1,17 @@
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Disks;
-using Sandbox.Isolation.Qemu.Golden;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Qemu.Memory;
 
 /// <summary>
-/// The memory of a machine that is saved, as a difference from its golden snapshot: pages of the process's own, and those that the memory it shares with its siblings has in place of the golden ones.
+/// The memory of a machine that is saved, as a difference from its golden snapshot: pages of the process's own, and those of the layer that it shares with others.
 /// </summary>
 internal sealed class SavedPages(ProcessMemory memory, SharedMemoryBase? shared)
 {
     private const int PagesAtOnce = 256;
     private static readonly byte[] Zeros = new byte[ProcessMemory.Page];
+    private readonly IReadOnlyList<long> _layer = shared?.Layer?.Pages ?? [];
 
     /// <summary>Pages that may differ. Of a stopped machine they stay the same.</summary>
     public List<PageRun> Find(SafeFileHandle? ownMemory)
@@ -33,11 +33,50 @@ internal sealed class SavedPages(ProcessMemory memory, SharedMemoryBase? shared)
         }
     }
 
+    /// <summary>Copies the pages, and those of the machine's layer that it has not replaced, into a layer.</summary>
+    public void SetAside(List<PageRun> runs, LayerWriter room)
+    {
+        var next = 0;
+        foreach (var (first, count) in Cut(runs))
+        {
+            AddLayerBelow(first);
+            memory.Read(first, room.Add(new PageRun(first, count)));
+            while (next < _layer.Count && _layer[next] < first + count)
+            {
+                next++;
+            }
+        }
+
+        AddLayerBelow(long.MaxValue);
+
+        void AddLayerBelow(long index)
+        {
+            for (; next < _layer.Count && _layer[next] < index; next++)
+            {
+                shared!.Layer!.At(next).CopyTo(room.Add(new PageRun(_layer[next], 1)));
+            }
+        }
+    }
+
+    /// <summary>Gives the pages of a layer that differ to the sink and returns how many bytes there were.</summary>
+    public async Task<long> WriteAsync(MemoryLayer layer, IMachineSink sink, CancellationToken cancellationToken)
+    {
+        var bytes = 0L;
+        var copy = new byte[ProcessMemory.Page];
+        for (var i = 0; i < layer.Pages.Count; i++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            layer.At(i).CopyTo(copy);
+            bytes += await WriteAsync(layer.Pages[i], copy, sink, cancellationToken);
+        }
+
+        return bytes;
+    }
+
     /// <summary>Gives the pages that differ to the sink and returns how many bytes there were. They are read from <paramref name="room"/>, or where they are.</summary>
     public async Task<long> WriteAsync(List<PageRun> runs, SetAside? room, IMachineSink sink, CancellationToken cancellationToken)
     {
         var bytes = 0L;
-        var replaced = shared?.Replaced ?? [];
         var next = 0;
         var copy = new byte[ProcessMemory.Page];
         var buffer = room is null ? GC.AllocateUninitializedArray<byte>(PagesAtOnce * ProcessMemory.Page) : [];
@@ -59,31 +98,36 @@ internal sealed class SavedPages(ProcessMemory memory, SharedMemoryBase? shared)
             cancellationToken.ThrowIfCancellationRequested();
             for (var i = 0; i < count; i++)
             {
-                bytes += await ReplacedBelowAsync(first + i);
-                next += next < replaced.Length && replaced[next] == first + i ? 1 : 0;
-                var page = data.Slice(i * ProcessMemory.Page, ProcessMemory.Page);
-                if (Differs(first + i, page.Span))
-                {
-                    await sink.WriteMemoryAsync(new MachineBlock(first + i, page), cancellationToken);
-                    bytes += page.Length;
-                }
+                bytes += await LayerBelowAsync(first + i);
+                next += next < _layer.Count && _layer[next] == first + i ? 1 : 0;
+                bytes += await WriteAsync(first + i, data.Slice(i * ProcessMemory.Page, ProcessMemory.Page), sink, cancellationToken);
             }
         }
 
-        return bytes + await ReplacedBelowAsync(long.MaxValue);
+        return bytes + await LayerBelowAsync(long.MaxValue);
 
-        async ValueTask<long> ReplacedBelowAsync(long index)
+        async ValueTask<long> LayerBelowAsync(long index)
         {
             var written = 0L;
-            for (; next < replaced.Length && replaced[next] < index; next++)
+            for (; next < _layer.Count && _layer[next] < index; next++)
             {
-                shared!.Memory.PageAt(replaced[next]).CopyTo(copy);
-                await sink.WriteMemoryAsync(new MachineBlock(replaced[next], copy), cancellationToken);
-                written += copy.Length;
+                shared!.Layer!.At(next).CopyTo(copy);
+                written += await WriteAsync(_layer[next], copy, sink, cancellationToken);
             }
 
             return written;
         }
+    }
+
+    private async ValueTask<int> WriteAsync(long index, ReadOnlyMemory<byte> page, IMachineSink sink, CancellationToken cancellationToken)
+    {
+        if (!Differs(index, page.Span))
+        {
+            return 0;
+        }
+
+        await sink.WriteMemoryAsync(new MachineBlock(index, page), cancellationToken);
+        return page.Length;
     }
 
     private bool Differs(long index, ReadOnlySpan<byte> page) => !page.SequenceEqual(shared is null ? Zeros : shared.Golden.Memory.PageAt(index));

@@ -3,10 +3,10 @@ using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Qemu.Memory;
 
 /// <summary>
-/// The memory of a guest, as it lies in its QEMU: one mapping of a memory file, private for a clone and shared for a machine that was booted. Once opened it is that process's for good, whatever becomes of
+/// The memory of a guest, as it lies in its QEMU: one stretch of mappings of memory files, private for a clone and shared for a machine that was booted. Once opened it is that process's for good, whatever becomes of
 /// the process's number.
 /// </summary>
 internal sealed class ProcessMemory : IDisposable
@@ -48,11 +48,14 @@ internal sealed class ProcessMemory : IDisposable
         _pages.Dispose();
     }
 
+    /// <summary>Where a page is in the process.</summary>
+    public long AddressOf(long page) => _base + (page * Page);
+
     /// <summary>Reads whole pages.</summary>
     /// <exception cref="IOException">The process is gone.</exception>
     public void Read(long page, Span<byte> buffer)
     {
-        for (var offset = _base + (page * Page); buffer.Length > 0;)
+        for (var offset = AddressOf(page); buffer.Length > 0;)
         {
             var read = RandomAccess.Read(_memory, buffer, offset);
             if (read == 0)
@@ -67,7 +70,7 @@ internal sealed class ProcessMemory : IDisposable
 
     /// <summary>Writes whole pages; in a private mapping they become the process's own.</summary>
     /// <exception cref="IOException">The process is gone.</exception>
-    public void Write(long page, ReadOnlySpan<byte> data) => RandomAccess.Write(_memory, data, _base + (page * Page));
+    public void Write(long page, ReadOnlySpan<byte> data) => RandomAccess.Write(_memory, data, AddressOf(page));
 
     /// <summary>
     /// Pages that are the process's own: present or swapped, and not of the file. Only for a private mapping.

@@ -4,7 +4,7 @@ using Microsoft.Win32.SafeHandles;
 using Sandbox.Isolation.Backends;
 using Sandbox.Isolation.Disks;
 
-namespace Sandbox.Isolation.Qemu.Machine;
+namespace Sandbox.Isolation.Qemu.Memory;
 
 /// <summary>
 /// Bytes that are set aside while a machine stands still. Room is made before it does, so that no page has to be found meanwhile; beyond <paramref name="most"/> bytes they go into a file that has

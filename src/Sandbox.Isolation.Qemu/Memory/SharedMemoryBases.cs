@@ -1,37 +1,7 @@
-using Sandbox.Isolation.Backends;
-using Sandbox.Isolation.Disks;
-
-namespace Sandbox.Isolation.Qemu.Golden;
-
-/// <summary>The memory that a machine maps privately: a golden snapshot's, or that of a saved machine from which several are restored.</summary>
-/// <param name="Memory">What is mapped.</param>
-/// <param name="Golden">What saved machines are differences from.</param>
-/// <param name="Replaced">Pages of <paramref name="Memory"/> that are not the golden ones, ascending.</param>
-internal sealed record SharedMemoryBase(SealedMemory Memory, LoadedGolden Golden, long[] Replaced)
-{
-    /// <summary>A golden snapshot's own.</summary>
-    public static SharedMemoryBase Of(LoadedGolden golden) => new(golden.Memory, golden, []);
-
-    /// <summary>A saved machine's: the golden pages and its own, in one sealed memory.</summary>
-    public static async Task<SharedMemoryBase> BuildAsync(LoadedGolden golden, IMachineSource source, CancellationToken cancellationToken)
-    {
-        List<long> replaced = [];
-        var zeros = new byte[MachineBlock.MemoryBlock];
-        var memory = await SealedMemory.CreateAsync(golden.Memory.Size, async file =>
-        {
-            SparseFile.CopyData(golden.Memory.File, file, golden.Memory.Size);
-            await foreach (var block in SourceRules.MemoryOf(source, cancellationToken))
-            {
-                RandomAccess.Write(file, (block.Data.IsEmpty ? zeros : block.Data).Span, block.Index * MachineBlock.MemoryBlock);
-                replaced.Add(block.Index);
-            }
-        });
-        return new SharedMemoryBase(memory, golden, [.. replaced]);
-    }
-}
+namespace Sandbox.Isolation.Qemu.Memory;
 
 /// <summary>
-/// Memories of saved machines from which several are restored, one for each name. Each lives as long as a machine that maps it, and a little longer, for the next.
+/// Memories of saved machines from which others are restored, one for each name. Each lives as long as a machine that maps it, and a little longer, for the next.
 /// </summary>
 internal sealed class SharedMemoryBases(TimeSpan linger)
 {
@@ -60,12 +30,7 @@ internal sealed class SharedMemoryBases(TimeSpan linger)
                     return found;
                 }
 
-                var made = new Entry(await build(cancellationToken), name);
-                lock (_lock)
-                {
-                    _entries[name] = made;
-                    return Hold(made);
-                }
+                return Add(name, await build(cancellationToken));
             }
             finally
             {
@@ -89,7 +54,17 @@ internal sealed class SharedMemoryBases(TimeSpan linger)
         }
     }
 
-    private Lease? Find(string name)
+    /// <summary>Puts a memory that has been made there, under a name that nobody has used.</summary>
+    public Lease Add(string name, SharedMemoryBase made)
+    {
+        lock (_lock)
+        {
+            return Hold(_entries[name] = new Entry(made, name));
+        }
+    }
+
+    /// <summary>The memory with a name, or <see langword="null"/> where there is none.</summary>
+    public Lease? Find(string name)
     {
         lock (_lock)
         {
@@ -131,7 +106,7 @@ internal sealed class SharedMemoryBases(TimeSpan linger)
             _entries.Remove(entry.Name);
         }
 
-        entry.Base.Memory.Dispose();
+        entry.Base.Layer?.Dispose();
     }
 
     /// <summary>One memory, for as long as this is not disposed.</summary>
