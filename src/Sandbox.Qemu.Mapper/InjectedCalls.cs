@@ -5,7 +5,7 @@ using System.Runtime.InteropServices;
 namespace Sandbox.Qemu.Mapper;
 
 /// <summary>
-/// System calls that another process is made to make (ptrace): its first thread stands still meanwhile, makes them one by one, and goes on where it stood as if nothing had been. QEMU has no command that changes
+/// Mappings that another process is made to make (ptrace): its first thread stands still meanwhile, makes the system calls one by one, and goes on where it stood as if nothing had been. QEMU has no command that changes
 /// what its guest's memory is mapped from; this is how it is done nevertheless. x86-64 only, and all from one and the same thread, which is the kernel's rule for tracers.
 /// </summary>
 internal sealed unsafe partial class InjectedCalls : IDisposable
@@ -36,6 +36,7 @@ internal sealed unsafe partial class InjectedCalls : IDisposable
     private const int Trapped = 4;
     private const int Stopped = 5;
     private const int LargestError = 4095;
+    private const ulong MostCode = 1 << 16;
     private readonly int _pid;
     private readonly ulong _instruction;
     private readonly Registers _before;
@@ -75,14 +76,14 @@ internal sealed unsafe partial class InjectedCalls : IDisposable
 
     /// <summary>Has it map a piece of a file privately, for reading and writing, in place of what is there.</summary>
     /// <exception cref="MapperException">It could not, or is gone.</exception>
-    public void MapPrivately(MapPiece piece, int descriptor) =>
-        Call(MapMemory, (ulong)piece.Address, (ulong)piece.Length, ReadWrite, PrivateFixed, (ulong)descriptor, (ulong)piece.Offset);
-
-    private void Call(ulong call, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f)
+    public void MapPrivately(MapPiece piece, int descriptor)
     {
         var registers = _before;
-        (registers.Rax, registers.OriginalRax, registers.Rip) = (call, ulong.MaxValue, _instruction);
-        (registers.Rdi, registers.Rsi, registers.Rdx, registers.R10, registers.R8, registers.R9) = (a, b, c, d, e, f);
+
+        // No call was interrupted: the kernel has nothing to begin again when this one returns.
+        (registers.Rax, registers.OriginalRax, registers.Rip) = (MapMemory, ulong.MaxValue, _instruction);
+        (registers.Rdi, registers.Rsi, registers.Rdx) = ((ulong)piece.Address, (ulong)piece.Length, ReadWrite);
+        (registers.R10, registers.R8, registers.R9) = (PrivateFixed, (ulong)descriptor, (ulong)piece.Offset);
         Require(Trace(SetRegisters, _pid, 0, (nint)(&registers)), "set its registers");
         do
         {
@@ -99,7 +100,7 @@ internal sealed unsafe partial class InjectedCalls : IDisposable
 
         if (result is < 0 and >= -LargestError)
         {
-            throw new MapperException($"Process {_pid} could not map {b} bytes: {Marshal.GetPInvokeErrorMessage((int)-result)}");
+            throw new MapperException($"Process {_pid} could not map {piece.Length} bytes: {Marshal.GetPInvokeErrorMessage((int)-result)}");
         }
     }
 
@@ -165,7 +166,9 @@ internal sealed unsafe partial class InjectedCalls : IDisposable
             var range = line.Split(' ', 2)[0].Split('-');
             var (begin, end) = (ulong.Parse(range[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture), ulong.Parse(range[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
             using var memory = File.OpenHandle(directory + "/mem", FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            var code = new byte[end - begin];
+
+            // It is two pages; a process may name a mapping of its own as it likes.
+            var code = new byte[Math.Min(end - begin, MostCode)];
             var read = RandomAccess.Read(memory, code, (long)begin);
             for (var i = 0; i + 1 < read; i++)
             {

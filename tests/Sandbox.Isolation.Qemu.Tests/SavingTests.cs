@@ -231,13 +231,13 @@ public sealed class SavingTests(BackendFixture fixture, ITestOutputHelper output
         await log.AtLeastAsync(5);
         foreach (var mode in Enum.GetValues<SaveMode>())
         {
-            var failing = new SavedInMemory { OnPage = n => n == 20 ? throw new IOException("the store is full") : Task.CompletedTask };
+            var failing = new SavedInMemory { StateName = Guid.NewGuid().ToString("N"), OnPage = n => n == 20 ? throw new IOException("the store is full") : Task.CompletedTask };
             var error = await Assert.ThrowsAsync<IsolationException>(() => vm.SaveAsync(failing, mode, _ => Task.CompletedTask, Ct));
             Assert.Contains("the store is full", error.Message, StringComparison.Ordinal);
-            await Assert.ThrowsAsync<IsolationException>(() => vm.SaveAsync(new SavedInMemory(), mode, _ => throw new InvalidDataException("no"), Ct));
+            await Assert.ThrowsAsync<IsolationException>(() => vm.SaveAsync(new SavedInMemory { StateName = Guid.NewGuid().ToString("N") }, mode, _ => throw new InvalidDataException("no"), Ct));
 
             using var cancel = CancellationTokenSource.CreateLinkedTokenSource(Ct);
-            var cancelled = new SavedInMemory { OnPage = n => n == 20 ? cancel.CancelAsync() : Task.CompletedTask };
+            var cancelled = new SavedInMemory { StateName = Guid.NewGuid().ToString("N"), OnPage = n => n == 20 ? cancel.CancelAsync() : Task.CompletedTask };
             await Assert.ThrowsAnyAsync<OperationCanceledException>(() => vm.SaveAsync(cancelled, mode, _ => Task.CompletedTask, cancel.Token));
             await log.AtLeastAsync(log.Count + 20);
             Assert.Equal("on\n", (await ShellAsync(vm, "echo on")).Stdout);

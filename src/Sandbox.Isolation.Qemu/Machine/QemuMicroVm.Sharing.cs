@@ -8,6 +8,9 @@ namespace Sandbox.Isolation.Qemu.Machine;
 // The memory that a machine maps and has in common with others. Decision 21 says how, and why.
 internal sealed partial class QemuMicroVm
 {
+    /// <summary>Shorter runs stay the source's own: nine tenths of the runs hold a sixth of the pages (measured, a Python context with 24 MiB), and it stands still while they are mapped.</summary>
+    private const int ShortestToShare = 4;
+
     private readonly Lock _baseLock = new();
     private SharedMemoryBase? _base;
     private SharedMemoryBases.Lease? _lease;
@@ -49,7 +52,7 @@ internal sealed partial class QemuMicroVm
         IEnumerable<(PageRun Run, int Position)> left;
         try
         {
-            left = await _origin.Sharing!.Mapping.MapAsync(_qmp!, _process!.Id, memory, layer, cancellationToken);
+            left = await _origin.Sharing!.Mapping.MapAsync(_qmp!, _process!.Id, memory, layer, shortest: 1, cancellationToken);
         }
         catch (Exception e) when (e is IsolationException or QmpException)
         {
@@ -96,7 +99,7 @@ internal sealed partial class QemuMicroVm
         try
         {
             using var deadline = new CancellationTokenSource(ResumeDeadline);
-            await _origin.Sharing!.Mapping.MapAsync(_qmp!, _process!.Id, memory, made.Layer!, deadline.Token);
+            await _origin.Sharing!.Mapping.MapAsync(_qmp!, _process!.Id, memory, made.Layer!, ShortestToShare, deadline.Token);
         }
         catch (Exception e) when (e is IsolationException or QmpException or IOException or OperationCanceledException)
         {

@@ -19,18 +19,12 @@ internal sealed class LayerMapping(MapperProcess mapper)
     /// <exception cref="IsolationException">It cannot be done here.</exception>
     public Task PrepareAsync(CancellationToken cancellationToken) => mapper.PrepareAsync(cancellationToken);
 
-    /// <summary>Maps it and returns the runs that were not: there were too many.</summary>
+    /// <summary>Maps runs of at least so many pages, and returns those that were not: too short, or too many.</summary>
     /// <exception cref="IsolationException">It cannot be done here, or was done in part.</exception>
-    public async Task<IReadOnlyList<(PageRun Run, int Position)>> MapAsync(QmpClient qmp, int pid, ProcessMemory memory, MemoryLayer layer, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<(PageRun Run, int Position)>> MapAsync(QmpClient qmp, int pid, ProcessMemory memory, MemoryLayer layer, int shortest, CancellationToken cancellationToken)
     {
-        var runs = layer.Runs().ToList();
-        List<(PageRun Run, int Position)> left = [];
-        if (runs.Count > MostRuns)
-        {
-            runs.Sort((a, b) => b.Run.Count.CompareTo(a.Run.Count));
-            left = runs[MostRuns..];
-            runs.RemoveRange(MostRuns, left.Count);
-        }
+        List<(PageRun Run, int Position)> all = [.. layer.Runs().OrderByDescending(r => r.Run.Count)];
+        var runs = all.GetRange(0, Math.Min(MostRuns, all.Count(r => r.Run.Count >= shortest)));
 
         await qmp.ExecuteAsync("getfd", new Dictionary<string, object> { ["fdname"] = DescriptorName }, layer.Memory.File, cancellationToken);
         try
@@ -44,7 +38,7 @@ internal sealed class LayerMapping(MapperProcess mapper)
             await qmp.ExecuteAsync("closefd", new Dictionary<string, object> { ["fdname"] = DescriptorName }, CancellationToken.None);
         }
 
-        return left;
+        return all[runs.Count..];
     }
 
     private static int Find(int pid, string name)

@@ -10,7 +10,9 @@ internal static partial class MemoryCalls
     private const uint AllowSealing = 2;
     private const uint CloseOnExec = 1;
     private const int AddSeals = 1033;
-    private const int SealSealing = 1 | 2 | 4 | 8;
+
+    /// <summary>Against other seals, shrinking, growing, and writing from now on. The seal against all writing would wait until the kernel has let go of every page that was just written (up to 0.3 s), for the sake of writers that are not there.</summary>
+    private const int Seals = 1 | 2 | 4 | 0x10;
     private const int Read = 1;
     private const int Write = 2;
     private const int Shared = 1;
@@ -25,7 +27,7 @@ internal static partial class MemoryCalls
 
     public static void Seal(SafeFileHandle file)
     {
-        if (Control(file, AddSeals, SealSealing) != 0)
+        if (Control(file, AddSeals, Seals) != 0)
         {
             throw Failure("seal a memory file");
         }
