@@ -35,7 +35,7 @@ internal sealed class ControlBench : IBench
         await using var postgres = await PostgresServer.StartAsync();
         await using var redis = await RedisServer.StartAsync();
 
-        // State and reminders have a pool each, and the baseline has its own: together within what the server takes.
+        // The server has a pool, and the baseline has its own: together within what PostgreSQL takes.
         var connection = await postgres.CreateDatabaseAsync() + ";Maximum Pool Size=60";
         await DatabaseMigrator.MigrateAsync(connection, null, cancellationToken);
         var settings = new Dictionary<string, string>

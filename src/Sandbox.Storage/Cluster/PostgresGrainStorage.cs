@@ -2,37 +2,33 @@ using Npgsql;
 
 namespace Sandbox.Storage.Cluster;
 
-/// <summary>Grain state in PostgreSQL. Each operation is one statement, and so one transaction.</summary>
-public sealed class PostgresGrainStorage(NpgsqlDataSource database, IServiceProvider services, string provider) : VersionedGrainStorage(services, provider)
+/// <summary>Grain state in PostgreSQL. A read is a statement of its own; writes go together (<see cref="PostgresWriter"/>).</summary>
+internal sealed class PostgresGrainStorage(NpgsqlDataSource database, PostgresWriter writer, IServiceProvider services, string provider) : VersionedGrainStorage(services, provider)
 {
     private const string Where = "WHERE service = $1 AND provider = $2 AND name = $3 AND grain = $4";
 
     /// <inheritdoc/>
     protected override async Task<StateRow?> ReadAsync(StateKey key)
     {
-        await using var command = Command($"SELECT version, payload FROM grain_state {Where}", key);
+        await using var command = database.CreateCommand($"SELECT version, payload FROM grain_state {Where}");
+        command.Parameters.AddRange(Parameters(key));
         await using var reader = await command.ExecuteReaderAsync();
         return await reader.ReadAsync() ? new StateRow(reader.GetInt64(0), await reader.IsDBNullAsync(1) ? null : reader.GetFieldValue<byte[]>(1)) : null;
     }
 
     /// <inheritdoc/>
-    protected override async Task<long?> InsertAsync(StateKey key, byte[] payload)
-    {
-        await using var command = Command(
-            "INSERT INTO grain_state (service, provider, name, grain, version, payload) VALUES ($1, $2, $3, $4, 1, $5) ON CONFLICT DO NOTHING RETURNING version", key);
-        command.Parameters.Add(new NpgsqlParameter<byte[]> { TypedValue = payload });
-        return (long?)await command.ExecuteScalarAsync();
-    }
+    protected override async Task<long?> InsertAsync(StateKey key, byte[] payload) => (long?)await writer.WriteAsync(
+        "INSERT INTO grain_state (service, provider, name, grain, version, payload) VALUES ($1, $2, $3, $4, 1, $5) ON CONFLICT DO NOTHING RETURNING version",
+        [.. Parameters(key), new NpgsqlParameter<byte[]> { TypedValue = payload }]);
 
     /// <inheritdoc/>
-    protected override async Task<long?> UpdateAsync(StateKey key, long version, byte[]? payload)
-    {
-        await using var command = Command(
-            $"UPDATE grain_state SET version = version + 1, payload = $5, modified_at = now() {Where} AND version = $6 RETURNING version", key);
-        command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = NpgsqlTypes.NpgsqlDbType.Bytea, Value = (object?)payload ?? DBNull.Value });
-        command.Parameters.Add(new NpgsqlParameter<long> { TypedValue = version });
-        return (long?)await command.ExecuteScalarAsync();
-    }
+    protected override async Task<long?> UpdateAsync(StateKey key, long version, byte[]? payload) => (long?)await writer.WriteAsync(
+        $"UPDATE grain_state SET version = version + 1, payload = $5, modified_at = now() {Where} AND version = $6 RETURNING version",
+        [
+            .. Parameters(key),
+            new NpgsqlParameter { NpgsqlDbType = NpgsqlTypes.NpgsqlDbType.Bytea, Value = (object?)payload ?? DBNull.Value },
+            new NpgsqlParameter<long> { TypedValue = version },
+        ]);
 
     /// <inheritdoc/>
     protected override async Task SweepAsync()
@@ -48,14 +44,11 @@ public sealed class PostgresGrainStorage(NpgsqlDataSource database, IServiceProv
         await command.ExecuteNonQueryAsync();
     }
 
-    private NpgsqlCommand Command(string sql, StateKey key)
-    {
-        var command = database.CreateCommand(sql);
-        foreach (var part in (string[])[key.Service, key.Provider, key.Name, key.Grain])
-        {
-            command.Parameters.Add(new NpgsqlParameter<string> { TypedValue = part });
-        }
-
-        return command;
-    }
+    private static NpgsqlParameter[] Parameters(StateKey key) =>
+    [
+        new NpgsqlParameter<string> { TypedValue = key.Service },
+        new NpgsqlParameter<string> { TypedValue = key.Provider },
+        new NpgsqlParameter<string> { TypedValue = key.Name },
+        new NpgsqlParameter<string> { TypedValue = key.Grain },
+    ];
 }

@@ -6,7 +6,7 @@ using Sandbox.EndToEnd.Tests.Harness;
 namespace Sandbox.EndToEnd.Tests.Crash;
 
 /// <summary>The null backend: machines that start in no time, and that write down when two of one session live at once.</summary>
-internal sealed class NullTarget : CrashTarget
+internal class NullTarget : CrashTarget
 {
     public override int MostSessions => 10;
 
@@ -21,16 +21,7 @@ internal sealed class NullTarget : CrashTarget
     public override SandboxServer Prepare()
     {
         var config = Path.Combine(Root, "server.json");
-        File.WriteAllText(config, new JsonObject
-        {
-            ["nullBackend"] = true,
-            ["backends"] = "",
-            ["nullLiveDirectory"] = Live,
-            ["imageRoot"] = Path.Combine(Root, "images"),
-            ["maxMicroVms"] = 200,
-            ["memoryMiB"] = 1_000_000,
-            ["warmPool"] = 1,
-        }.ToJsonString());
+        File.WriteAllText(config, Settings().ToJsonString());
         return SandboxServer.Prepare(DataDirectory, "--config", config);
     }
 
@@ -72,6 +63,18 @@ internal sealed class NullTarget : CrashTarget
         var file = Path.Combine(Live, "violations.log");
         return File.Exists(file) ? File.ReadAllText(file) : null;
     }
+
+    /// <summary>How the next server is configured.</summary>
+    protected virtual JsonObject Settings() => new()
+    {
+        ["nullBackend"] = true,
+        ["backends"] = "",
+        ["nullLiveDirectory"] = Live,
+        ["imageRoot"] = Path.Combine(Root, "images"),
+        ["maxMicroVms"] = 200,
+        ["memoryMiB"] = 1_000_000,
+        ["warmPool"] = 1,
+    };
 
     private static string TargetOf(string link)
     {
