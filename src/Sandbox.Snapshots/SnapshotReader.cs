@@ -30,9 +30,6 @@ public sealed class SnapshotReader : IMachineSource, IDisposable
     /// <exception cref="InvalidOperationException">It has no machine, only files.</exception>
     public MachineFacts Facts => _manifest.Machine ?? throw new InvalidOperationException($"Snapshot {_manifest.SnapshotId} has no machine.");
 
-    /// <summary>Memory that differs from the golden snapshot and is not zero, in bytes: what a machine restored from it holds of its own at first.</summary>
-    public long MemoryBytes => _manifest.Memory.Sum(r => (long)BitOperations.PopCount(r.Present & ~r.Zero) * MachineBlock.MemoryBlock);
-
     /// <inheritdoc/>
     public async Task<byte[]> ReadDevicesAsync(CancellationToken cancellationToken)
     {

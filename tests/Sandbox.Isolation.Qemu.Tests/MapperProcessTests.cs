@@ -35,20 +35,22 @@ public sealed class MapperProcessTests : IAsyncLifetime
 
     /// <summary>It sleeps in a system call, runs without one, or is interrupted by signals all the time: it goes on where it stood.</summary>
     [Theory]
-    [InlineData("while not mapped(): time.sleep(0.01)\nfor i in range(30): time.sleep(0.05)\nprint('done')")]
-    [InlineData("import hashlib\nd = lambda: [h := b'', [h := hashlib.sha256(h).digest() for i in range(200000)], h][2]\nwas = d()\nwhile not mapped(): pass\nprint('done' if d() == was == d() else 'wrong')")]
-    [InlineData("n = 0\ndef count(*_):\n global n\n n += 1\nsignal.signal(signal.SIGALRM, count)\nsignal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\nwhile not mapped(): pass\nbefore = n\nwhile n < before + 500: time.sleep(0.01)\nsignal.setitimer(signal.ITIMER_REAL, 0)\nprint('done')")]
+    [InlineData("while not mapped(): time.sleep(0.01)\nfor i in range(30): time.sleep(0.05)\nprint('done', flush=True)\nsys.stdin.read()")]
+    [InlineData("import hashlib\nd = lambda: [h := b'', [h := hashlib.sha256(h).digest() for i in range(200000)], h][2]\nwas = d()\nwhile not mapped(): pass\nprint('done' if d() == was == d() else 'wrong', flush=True)\nsys.stdin.read()")]
+    [InlineData("n = 0\ndef count(*_):\n global n\n n += 1\nsignal.signal(signal.SIGALRM, count)\nsignal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\nwhile not mapped(): pass\nbefore = n\nwhile n < before + 500: time.sleep(0.01)\nsignal.setitimer(signal.ITIMER_REAL, 0)\nprint('done', flush=True)\nsys.stdin.read()")]
     public async Task A_process_maps_it_and_goes_on_as_if_nothing_had_been(string program)
     {
         using var process = Run(Begin + program);
         var (address, descriptor) = await WhereAsync(process);
         MapPiece[] pieces = [new(address, Page, 0), new(address + (2 * Page), 62 * Page, 2 * Page)];
-        for (var i = 0; i < 50; i++)
+        var said = process.StandardOutput.ReadLineAsync(Ct).AsTask();
+        while (!said.IsCompleted)
         {
             await _mapper.MapAsync(new MapOrder(process.Id, descriptor, pieces), Ct);
         }
 
-        Assert.Equal("done", await process.StandardOutput.ReadLineAsync(Ct));
+        Assert.Equal("done", await said);
+        process.StandardInput.Close();
         await process.WaitForExitAsync(Ct);
         Assert.Equal(0, process.ExitCode);
     }
@@ -81,6 +83,15 @@ public sealed class MapperProcessTests : IAsyncLifetime
         Assert.Equal(128 + 9, process.ExitCode);
         var error = await Assert.ThrowsAsync<IsolationException>(() => _mapper.MapAsync(many, Ct));
         Assert.Contains($"Process {process.Id} cannot be traced (attach to it)", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task One_that_is_disposed_is_gone_takes_no_order_and_may_be_disposed_again()
+    {
+        await _mapper.DisposeAsync();
+        await _mapper.DisposeAsync();
+        await Assert.ThrowsAsync<IsolationException>(() => _mapper.PrepareAsync(Ct));
+        await Assert.ThrowsAsync<IsolationException>(() => _mapper.MapAsync(new MapOrder(1, 0, []), Ct));
     }
 
     private static Process Run(string program) =>

@@ -52,7 +52,7 @@ internal sealed partial class QemuMicroVm
         IEnumerable<(PageRun Run, int Position)> left;
         try
         {
-            left = await _origin.Sharing!.Mapping.MapAsync(_qmp!, _process!.Id, memory, layer, shortest: 1, cancellationToken);
+            left = await _origin.Sharing!.ForForks.MapAsync(_qmp!, _process!.Id, memory, layer, shortest: 1, cancellationToken);
         }
         catch (Exception e) when (e is IsolationException or QmpException)
         {
@@ -79,7 +79,7 @@ internal sealed partial class QemuMicroVm
     {
         try
         {
-            await _origin.Sharing!.Mapping.PrepareAsync(cancellationToken);
+            await _origin.Sharing!.ForSources.PrepareAsync(cancellationToken);
         }
         catch (IsolationException)
         {
@@ -99,7 +99,7 @@ internal sealed partial class QemuMicroVm
         try
         {
             using var deadline = new CancellationTokenSource(ResumeDeadline);
-            await _origin.Sharing!.Mapping.MapAsync(_qmp!, _process!.Id, memory, made.Layer!, ShortestToShare, deadline.Token);
+            await _origin.Sharing!.ForSources.MapAsync(_qmp!, _process!.Id, memory, made.Layer!, ShortestToShare, deadline.Token);
         }
         catch (Exception e) when (e is IsolationException or QmpException or IOException or OperationCanceledException)
         {

@@ -18,6 +18,7 @@ internal sealed class MapperProcess : IAsyncDisposable
 
     private readonly SemaphoreSlim _turn = new(1, 1);
     private Process? _process;
+    private bool _disposed;
 
     /// <summary>Where the runtime that runs this program is.</summary>
     private static string Dotnet => Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", "dotnet"));
@@ -67,15 +68,28 @@ internal sealed class MapperProcess : IAsyncDisposable
         }
     }
 
+    /// <summary>Ends it for good, after the order it is at. Safe to repeat.</summary>
     public async ValueTask DisposeAsync()
     {
         await _turn.WaitAsync();
-        await EndAsync();
-        _turn.Dispose();
+        try
+        {
+            _disposed = true;
+            await EndAsync();
+        }
+        finally
+        {
+            _turn.Release();
+        }
     }
 
     private async Task<Process> StartAsync()
     {
+        if (_disposed)
+        {
+            throw new IsolationException("Memory is not mapped any more: the backend is being closed.");
+        }
+
         if (_process is { HasExited: false })
         {
             return _process;

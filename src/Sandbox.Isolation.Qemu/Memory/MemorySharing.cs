@@ -7,9 +7,14 @@ namespace Sandbox.Isolation.Qemu.Memory;
 internal sealed class MemorySharing(TimeSpan linger) : IAsyncDisposable
 {
     private readonly SharedMemoryBases _bases = new(linger);
-    private readonly MapperProcess _mapper = new();
+    private readonly MapperProcess _sources = new();
+    private readonly MapperProcess _forks = new();
 
-    public LayerMapping Mapping => field ??= new LayerMapping(_mapper);
+    /// <summary>For a machine that stands still meanwhile and is waited for: not behind the orders of a hundred forks.</summary>
+    public LayerMapping ForSources => field ??= new LayerMapping(_sources);
+
+    /// <summary>For machines that are being made.</summary>
+    public LayerMapping ForForks => field ??= new LayerMapping(_forks);
 
     /// <summary>Has the memory of a state, which its machine is about to map itself, at hand for others.</summary>
     public SharedMemoryBases.Lease Offer(string state, SharedMemoryBase made) => _bases.Add(NameOf(made.Golden, state), made);
@@ -20,7 +25,11 @@ internal sealed class MemorySharing(TimeSpan linger) : IAsyncDisposable
         : restore.Siblings < 2 ? _bases.Find(NameOf(golden, state))
         : await _bases.RentAsync(NameOf(golden, state), ct => Task.Run(() => SharedMemoryBase.BuildAsync(golden, restore.Source, ct), ct), cancellationToken);
 
-    public ValueTask DisposeAsync() => _mapper.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await _sources.DisposeAsync();
+        await _forks.DisposeAsync();
+    }
 
     private static string NameOf(LoadedGolden golden, string state) => $"{golden.Id}/{state}";
 }
