@@ -35,7 +35,8 @@ public sealed class RestartTests
         Assert.Equal("lost", after.Reason);
         Assert.Equal("begun\n", after.Stdout);
 
-        var file = await api.ShellAsync(session, "cat $HOME/file");
+        // A boot under emulation may take longer than a call waits.
+        var file = await Patience.EventuallyAsync(() => api.ShellAsync(session, "cat $HOME/file"));
         Assert.Equal("kept\n", file.Stdout);
         var recovered = await api.GetAsync($"/v1/sessions/{session}");
         Assert.Single(recovered["recoveries"]!.AsArray());
